@@ -5,26 +5,28 @@
 mod cpus;
 mod descriptors;
 mod readiness;
+mod schemas;
 mod security;
 mod stderr;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 
-use crate::config::Config;
-use crate::control::{Admin, AdminSettings, AskShard, Signals, Tokens};
+use crate::config::{Config, Reason};
+use crate::control::{Admin, AdminSettings, AskShard, BodyChecks, Signals, Tokens};
 use crate::kafka::{SaltRequest, Salted};
 use crate::metrics::{AcceptRefusal, Check, CheckState, ShardReport};
 use crate::model::ShardId;
 use crate::reactor::{Clock, Plan, ReactorError, Running, start};
 use crate::shard::{
-    ClientTotals, ClusterId, ClusterMessage, ControlMessage, HomeMessage, Layout, Level,
-    ListenerId, Message, Note, NumbersExhausted, RandomKey, Registry, Shard, ShardMessage,
+    ClientTotals, ClusterId, ClusterMessage, ControlMessage, EdgeMessage, HomeMessage, Layout,
+    Level, ListenerId, Message, Note, NumbersExhausted, RandomKey, Registry, Shard, ShardMessage,
     ShardSetup, Snapshot,
 };
 use crate::sys::{allowed_cpus, descriptor_limit, descriptors_allowed, raise_descriptor_limit};
@@ -96,6 +98,20 @@ pub enum BootError {
         /// The problem, and what to do about it.
         why: String,
     },
+    /// A file with a JSON Schema cannot be used.
+    #[error("the schema of command `{route}`: {path}: {why}; {help}")]
+    Schema {
+        /// The route's name.
+        route: String,
+        /// The path of the file.
+        path: String,
+        /// Why the file is rejected.
+        why: String,
+        /// What to do about it.
+        help: &'static str,
+        /// Byte range of the setting in the config file.
+        at: Range<usize>,
+    },
     /// The config names a CPU on which this process must not run.
     #[error(
         "cpus: this process may not run on CPU {cpu}, only on {allowed:?}; name some of those, or \
@@ -130,11 +146,24 @@ pub enum BootError {
 }
 
 impl BootError {
+    /// The error as a reason against the config.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        Reason {
+            message: self.to_string(),
+            at: match self {
+                Self::Schema { at, .. } => Some(at.clone()),
+                _ => None,
+            },
+        }
+    }
+
     /// The exit code of sysexits: 78 if the config must change, else 69.
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::File { .. }
+            | Self::Schema { .. }
             | Self::Pem { .. }
             | Self::Secret { .. }
             | Self::Cpu { .. }
@@ -149,6 +178,7 @@ impl BootError {
 #[must_use]
 pub fn refusals(config: &Config) -> Vec<BootError> {
     let mut refusals = security::refusals(config);
+    refusals.extend(schemas::refusals(config));
     // If the system does not report the CPUs, `run` returns that error.
     let allowed = allowed_cpus().unwrap_or_default();
     let mut named = config.settings.cpus.iter().flatten();
@@ -200,6 +230,7 @@ pub fn run(config: Config) -> Result<(), BootError> {
     };
     let tls = security::acceptor(&config.settings.tls)?;
     let security = security::all(&config)?;
+    let schemas = schemas::all(&config)?;
     let allowed = allowed_cpus().map_err(system("ask for this process's CPUs"))?;
     let settings = &config.settings;
     let Placement { shards, pinned } = Placement::new(settings, allowed, cpus());
@@ -263,7 +294,7 @@ pub fn run(config: Config) -> Result<(), BootError> {
     let running = start(plan, Clock::start(), make, wake)?;
     // There is no reload yet, so that no second snapshot needs the registry.
     let snapshot = Snapshot::new(1, Arc::new(config), layout, &mut Registry::default());
-    let snapshot = Arc::new(snapshot?);
+    let snapshot = Arc::new(snapshot?.with_schemas(&schemas));
     let control = Control::new(running, snapshot, woken, descriptors, totals);
     runtime.block_on(Arc::new(control).run(signals))
 }
@@ -295,6 +326,7 @@ struct Control {
     descriptors_short: Crowding,
     totals: Arc<ClientTotals>,
     connections_full: Crowding,
+    body_checks: BodyChecks,
 }
 
 impl Control {
@@ -315,6 +347,7 @@ impl Control {
             totals,
             connections_full: Crowding::default(),
             salted: tokio::sync::Mutex::default(),
+            body_checks: BodyChecks::default(),
         }
     }
 
@@ -601,6 +634,15 @@ impl Control {
             ControlMessage::Salt(cluster, request) => {
                 let control = self.clone();
                 tokio::spawn(async move { control.salt(from, cluster, *request).await });
+            }
+            ControlMessage::CheckBody(exchange, check) => {
+                let control = self.clone();
+                tokio::spawn(async move {
+                    let verdict = control.body_checks.run(check).await;
+                    let verdict = EdgeMessage::BodyChecked(verdict);
+                    let message = Message::Edge(exchange, verdict);
+                    control.send(exchange.shard, message).await;
+                });
             }
             ControlMessage::Report(number, mut report) => {
                 let ok = self

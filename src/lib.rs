@@ -19,6 +19,7 @@ pub mod metrics;
 pub mod model;
 pub mod reactor;
 pub mod route;
+pub mod schema;
 pub mod shape;
 pub mod shard;
 pub mod sse;

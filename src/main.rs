@@ -162,7 +162,7 @@ fn to_serve(mut sources: Sources) -> Result<Loaded, Report> {
     sources.to_serve = true;
     let loaded = config::load(sources)?;
     let refusals = boot::refusals(&loaded.config);
-    loaded.reject_for(refusals.iter().map(ToString::to_string))
+    loaded.reject_for(refusals.iter().map(boot::BootError::reason))
 }
 
 /// Loads the config, prints its findings, and runs `then` if none of them is an error.

@@ -87,6 +87,9 @@ pub(super) fn needs(snapshot: &Snapshot) -> Vec<RouteNeeds> {
             snapshot.writes_name(snapshot.topic(plan.commands)),
         ];
         checks.extend(snapshot.keyless_name(n));
+        // These checks exist only while the ends of the topics can't be had.
+        let ends = [plan.commands, plan.replies];
+        checks.extend(ends.map(|topic| snapshot.barrier_name(snapshot.topic(topic))));
         RouteNeeds {
             route: route.name.clone(),
             checks,

@@ -2,6 +2,8 @@
 //! overriding the one before, then the checks. This module does no I/O: the caller supplies the
 //! file's text, the environment and the arguments.
 
+use std::ops::Range;
+
 use toml::de::DeTable;
 
 use super::cross::{self, Routes};
@@ -11,7 +13,7 @@ use super::origin::{Origin, Origins};
 use super::read::Reader;
 use super::section::Section;
 use super::settings::{Setting, Settings, TABLE};
-use super::sources::{FILE_BYTES_MAX, Sources};
+use super::sources::{ConfigFile, FILE_BYTES_MAX, Sources};
 use super::{Config, HeaderNames};
 
 /// Variables with our prefix that are not settings.
@@ -34,8 +36,10 @@ impl Loaded {
     ///
     /// # Errors
     /// The report, with one error per reason.
-    pub fn reject_for(mut self, reasons: impl IntoIterator<Item = String>) -> Result<Self, Report> {
-        self.add(Severity::Error, reasons);
+    pub fn reject_for(mut self, reasons: impl IntoIterator<Item = Reason>) -> Result<Self, Report> {
+        for Reason { message, at } in reasons {
+            self.add(Severity::Error, message, at);
+        }
         match self.report.errors() {
             0 => Ok(self),
             _ => Err(self.report),
@@ -44,19 +48,29 @@ impl Loaded {
 
     /// Adds warnings that need I/O to find, such as a limit on file descriptors that is too low.
     pub fn warn(&mut self, warnings: impl IntoIterator<Item = String>) {
-        self.add(Severity::Warning, warnings);
+        for message in warnings {
+            self.add(Severity::Warning, message, None);
+        }
     }
 
-    fn add(&mut self, severity: Severity, messages: impl IntoIterator<Item = String>) {
-        let findings = messages.into_iter().map(|message| Finding {
+    fn add(&mut self, severity: Severity, message: String, at: Option<Range<usize>>) {
+        self.report.findings.push(Finding {
             severity,
             message,
-            at: None,
+            at,
             also: Vec::new(),
             help: String::new(),
         });
-        self.report.findings.extend(findings);
     }
+}
+
+/// A reason against a config that only the system knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason {
+    /// The problem, and what to do about it.
+    pub message: String,
+    /// Byte range in the config file, if the reason concerns one value.
+    pub at: Option<Range<usize>>,
 }
 
 /// Builds and checks a config.
@@ -66,7 +80,7 @@ impl Loaded {
 pub fn load(sources: Sources) -> Result<Loaded, Report> {
     let file = sources.file.clone().unwrap_or_default();
     let mut findings = Findings::default();
-    let (config, origins) = assemble(&sources, &file.text, &mut findings);
+    let (config, origins) = assemble(&sources, &file, &mut findings);
     let refused = findings.any_error();
     let report = Report::new(file.name, file.text, findings);
     if refused {
@@ -80,7 +94,8 @@ pub fn load(sources: Sources) -> Result<Loaded, Report> {
     }
 }
 
-fn assemble(sources: &Sources, text: &str, findings: &mut Findings) -> (Config, Origins) {
+fn assemble(sources: &Sources, file: &ConfigFile, findings: &mut Findings) -> (Config, Origins) {
+    let text = &*file.text;
     let Some(document) = parse(text, findings) else {
         return (Config::default(), Origins::default());
     };
@@ -91,7 +106,7 @@ fn assemble(sources: &Sources, text: &str, findings: &mut Findings) -> (Config, 
     layers.flags(&sources.flags);
     let (settings, origins) = (layers.settings, layers.origins);
 
-    let mut reader = Reader::new(text, findings);
+    let mut reader = Reader::new(&file.name, text, findings);
     let headers = headers.map_or_else(HeaderNames::default, |it| reader.header_names(it));
     let sections = reader.array(&mut top, "cluster", "kafka");
     let clusters = reader.clusters(sections);

@@ -19,6 +19,10 @@ pub const PIECE_BYTES_MAX: usize = 512 * KIB;
 pub const STEP_BYTES_MAX: usize = 256 * KIB;
 /// Pieces that a catch-up read holds until its members have taken the last. The home asserts it.
 pub const CATCH_UP_PIECES_MAX: usize = 4;
+/// Bodies of a shard that are checked against a schema outside of it at a time.
+pub const BODY_CHECKS_MAX: usize = 16;
+/// Most bytes of a body's tree for each byte of the body: `[{"":0},…]` is the worst.
+const TREE_BYTES_PER_BYTE: usize = 100;
 /// Most bytes of pages of *changes* that streams of one shard have in memory: the newest records of
 /// a compacted topic, for clients that resume from before its window.
 pub const PAGES_BYTES_MAX: usize = 16 * MIB;
@@ -83,6 +87,7 @@ pub fn memory_caps(config: &Config, shards: u16) -> Vec<Cap> {
     let written = topics.iter().filter(|it| it.commands).count();
     let (readers, writers) = (clients.min(read), clients.min(written));
     let routes = config.commands.len();
+    let has_schema = config.commands.iter().any(|it| it.schema.is_some());
     let open = routes.saturating_mul(s.commands.open_max);
     vec![
         cap("the process itself", "", 1, BASE_BYTES),
@@ -98,6 +103,16 @@ pub fn memory_caps(config: &Config, shards: u16) -> Vec<Cap> {
             "http.bodies_bytes_max",
             1,
             s.http.bodies_bytes_max,
+        ),
+        cap(
+            "bodies being checked against a schema",
+            "http.body_bytes_max",
+            if has_schema {
+                usize::from(shards) * BODY_CHECKS_MAX + TREE_BYTES_PER_BYTE
+            } else {
+                0
+            },
+            s.http.body_bytes_max,
         ),
         cap(
             "responses",
@@ -140,7 +155,7 @@ pub fn memory_caps(config: &Config, shards: u16) -> Vec<Cap> {
             "commands waiting for a barrier",
             "",
             homes.min(written),
-            BARRIER_BYTES_MAX,
+            BARRIER_BYTES_MAX.max(s.http.body_bytes_max),
         ),
         cap(
             "windows of streams",

@@ -17,10 +17,12 @@ mod load;
 mod memory;
 mod origin;
 mod page;
+mod params;
 mod pattern;
 mod read;
 mod read_command;
 mod read_headers;
+mod read_params;
 mod routes;
 mod section;
 mod settings;
@@ -38,18 +40,20 @@ pub use clusters::{CLUSTERS_MAX, ClusterConfig, ClusterKeys};
 pub use cross::{CORS_NAMES_BYTES_MAX, ENCODINGS_MAX, TOPICS_MAX};
 pub use diagnose::{Finding, Report, Severity};
 pub use kind::{BrokerAddress, SECRET_BYTES_MAX, SecretSource};
-pub use load::{Loaded, load};
+pub use load::{Loaded, Reason, load};
 pub use memory::{
-    BARRIER_BYTES_MAX, CATCH_UP_PIECES_MAX, Cap, PAGES_BYTES_MAX, PENDING_PRODUCE_BYTES_MAX,
-    PIECE_BYTES_MAX, STEP_BYTES_MAX, memory_caps, memory_sum, memory_table,
+    BARRIER_BYTES_MAX, BODY_CHECKS_MAX, CATCH_UP_PIECES_MAX, Cap, PAGES_BYTES_MAX,
+    PENDING_PRODUCE_BYTES_MAX, PIECE_BYTES_MAX, STEP_BYTES_MAX, memory_caps, memory_sum,
+    memory_table,
 };
 pub use origin::{Origin, Origins};
 pub use page::page;
+pub use params::{ParamKind, ParamPlace, ParamRule, QUERY_PARAMS_MAX};
 pub use pattern::{PATTERN_BYTES_MAX, PathPattern, SEGMENTS_MAX, Segment, TextError};
 pub use read::ROUTES_MAX;
 pub use routes::{
     CommandMethod, CommandRoute, Condition, Dedupe, Filter, HeaderNames, Idempotency, InFlight,
-    OneWayStatus, Partitioner, QueryRoute, Slow, Start, StreamRoute,
+    OneWayStatus, Partitioner, QueryRoute, SchemaFile, Slow, Start, StreamRoute,
 };
 pub use settings::{
     Admin, Apply, Auth, BATCH_BYTES_MAX, Cache, Commands, Cors, Http, Kafka, KafkaSasl, KafkaTls,

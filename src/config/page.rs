@@ -58,6 +58,19 @@ const ROUTE_KEYS: &[Keys] = &[
                 "List of request headers to put on the record. Never credentials.",
             ),
             (
+                "schema",
+                "File with a JSON Schema (2020-12, 2019-09 or draft 7) for the body, relative to \
+                 the config file. A body that does not match it gets 422, and nothing is written. \
+                 The schema must be complete: no reference to another file is followed.",
+            ),
+            (
+                "params",
+                "Types of parameters: `path.NAME` and `query.NAME`, each `string`, `integer`, \
+                 `number`, `boolean` or `uuid`, or a table with `type`, `min` and `max` (of an \
+                 integer), `values` (a list of texts) and `required` (of a query). Another value \
+                 gets 400.",
+            ),
+            (
                 "dedupe",
                 "How a retry is recognised, at any instance. `replies` (default): by the reply of \
                  the earlier attempt. `strict`: also by its record, while it is not answered. \

@@ -3,6 +3,7 @@
 //! other.
 
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 use toml::de::DeValue;
@@ -48,6 +49,8 @@ pub(super) struct Claim {
 /// Reads one file. Keeps its text, for ranges and lines, and the findings so far.
 pub(super) struct Reader<'a, 'f> {
     text: &'a str,
+    /// The file's name, which may be a path.
+    name: &'a str,
     pub(super) findings: &'f mut Findings,
     pub(super) claims: Vec<Claim>,
     /// Names of the file's `[[cluster]]` tables, in order.
@@ -66,9 +69,10 @@ const METHODS: &[(&str, Option<CommandMethod>)] = &[
 ];
 
 impl<'a, 'f> Reader<'a, 'f> {
-    pub(super) fn new(text: &'a str, findings: &'f mut Findings) -> Self {
+    pub(super) fn new(name: &'a str, text: &'a str, findings: &'f mut Findings) -> Self {
         Self {
             text,
+            name,
             findings,
             claims: Vec::new(),
             cluster_names: Vec::new(),
@@ -77,6 +81,12 @@ impl<'a, 'f> Reader<'a, 'f> {
 
     pub(super) const fn text(&self) -> &'a str {
         self.text
+    }
+
+    /// A path of the file, which is relative to the folder of the file.
+    pub(super) fn beside_the_file(&self, path: &Path) -> PathBuf {
+        let folder = Path::new(self.name).parent();
+        folder.map_or_else(|| path.to_owned(), |folder| folder.join(path))
     }
 
     /// Opens every table of an array of tables, such as `[[command]]`.

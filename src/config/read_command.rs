@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use super::diagnose::{Findings, line_of};
-use super::kind::{OneOf, OneOfNumbers, Switch};
+use super::kind::{FilePath, OneOf, OneOfNumbers, Switch};
 use super::read::{ReadRoute, Reader, no_other_place};
 use super::section::{Placed, Section};
 use super::unit::Time;
 use super::{
     CommandMethod, CommandRoute, Condition, Dedupe, HeaderNames, Idempotency, InFlight,
-    OneWayStatus, PathPattern, TemplateContext,
+    OneWayStatus, PathPattern, SchemaFile, TemplateContext,
 };
 
 impl<'a> Reader<'a, '_> {
@@ -45,6 +45,8 @@ impl<'a> Reader<'a, '_> {
         let bounds = Duration::from_millis(10)..=Duration::from_secs(300);
         let timeout = section.read("timeout", &Time(bounds), self.findings);
         let forward = self.forward(&mut section, names);
+        let schema = section.read("schema", &FilePath, self.findings);
+        let params = self.params(&mut section, path.as_ref());
         let choices = self.choices(&mut section);
         let at = section.at.clone();
         section.finish(no_other_place, self.findings);
@@ -73,6 +75,11 @@ impl<'a> Reader<'a, '_> {
                 idempotency,
                 timeout: timeout.as_ref().map_or(default_timeout, |it| it.value),
                 forward,
+                schema: schema.map(|it| SchemaFile {
+                    path: self.beside_the_file(&it.value),
+                    at: it.at,
+                }),
+                params,
                 dedupe: value(choices.dedupe),
                 in_flight: value(choices.in_flight),
                 condition: value(choices.condition),

@@ -1,9 +1,11 @@
 //! Routes as the config file declares them: which request becomes which record, and which topic
 //! answers which path. Everything is parsed, so no later code parses these texts again.
 
+use std::ops::Range;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{ClusterIndex, PathPattern, Template};
+use super::{ClusterIndex, ParamRule, PathPattern, Template};
 use crate::model::{EventName, TopicName};
 
 /// A request that becomes a record. The correlated reply becomes the response.
@@ -36,6 +38,10 @@ pub struct CommandRoute {
     pub timeout: Duration,
     /// Request headers that are copied to the record, in lower case. Never credentials.
     pub forward: Vec<String>,
+    /// The JSON Schema that bodies must match. `None`: any bytes are a body.
+    pub schema: Option<SchemaFile>,
+    /// Types of path and query parameters.
+    pub params: Vec<ParamRule>,
     /// How the gateway finds out whether a command was sent before.
     pub dedupe: Dedupe,
     /// What happens to a request whose command is in flight.
@@ -85,6 +91,15 @@ pub enum Idempotency {
     Optional,
     /// A request without the header is answered with 400.
     Required,
+}
+
+/// A file with a JSON Schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SchemaFile {
+    /// The path as the file system knows it: the config's is relative to the config file.
+    pub path: PathBuf,
+    /// Byte range of the path in the config file, for findings.
+    pub at: Range<usize>,
 }
 
 /// How the gateway finds out whether a command with an idempotency key was sent before, possibly to

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{ClusterIndex, Config, Slow, Start, Template};
+use super::{ClusterIndex, Config, Dedupe, Slow, Start, Template};
 use crate::model::TopicName;
 
 /// One topic and how the routes use it.
@@ -15,6 +15,8 @@ pub struct TopicUse {
     pub topic: TopicName,
     /// Whether commands are written to it.
     pub commands: bool,
+    /// Whether its unanswered commands are indexed: a route with `dedupe = "strict"` writes to it.
+    pub indexed: bool,
     /// Whether replies are read from it.
     pub replies: bool,
     /// Whether queries are answered from it.
@@ -32,7 +34,7 @@ impl TopicUse {
     /// Whether the gateway reads the topic, and not only writes to it.
     #[must_use]
     pub fn is_read(&self) -> bool {
-        self.replies || self.query || self.stream
+        self.replies || self.indexed || self.query || self.stream
     }
 }
 
@@ -64,7 +66,9 @@ impl Config {
     pub fn topics(&self) -> Vec<TopicUse> {
         let mut uses = BTreeMap::new();
         for route in &self.commands {
-            usage(&mut uses, route.cluster, &route.topic).commands = true;
+            let commands = usage(&mut uses, route.cluster, &route.topic);
+            commands.commands = true;
+            commands.indexed |= route.dedupe == Dedupe::Strict;
             usage(&mut uses, route.cluster, &route.replies).replies = true;
         }
         for route in &self.queries {
@@ -118,6 +122,7 @@ fn usage<'a>(
         cluster,
         topic: topic.clone(),
         commands: false,
+        indexed: false,
         replies: false,
         query: false,
         stream: false,

@@ -3,6 +3,7 @@
 //! shard. If it is stuck, serving continues; if a shard is stuck, `/livez` reports it.
 
 mod admin;
+mod body_checks;
 mod health;
 mod process;
 mod signal;
@@ -10,6 +11,7 @@ mod token;
 mod topics;
 
 pub use admin::{Admin, AdminSettings, AskShard, CONNECTIONS_MAX as ADMIN_CONNECTIONS_MAX};
+pub use body_checks::BodyChecks;
 pub use health::{ANSWER_WAIT, RouteNeeds, merged, route_state};
 pub use signal::{Signals, Stop};
 pub use token::Tokens;

@@ -268,6 +268,7 @@ mod tests {
             kind: problem,
             detail: "",
             instance: None,
+            errors: &[],
             members: &[],
         };
         let _ = write_response(&Response::problem(&problem), PLAIN, b"", &mut out);

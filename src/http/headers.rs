@@ -146,11 +146,44 @@ impl<'b> Headers<'b> {
             (name, self.value(*place))
         })
     }
+
+    /// Like [`iter`](Self::iter), without the headers that `Connection` names: those are meant for
+    /// this recipient alone, and a gateway must not forward them (RFC 9110 7.6.1).
+    pub fn end_to_end(&self) -> impl Iterator<Item = (&'b str, &'b [u8])> + '_ {
+        let names_some = self.get("connection").is_some();
+        let ends_here = move |name: &str| names_some && self.lists("connection", name);
+        self.iter().filter(move |(name, _)| !ends_here(name))
+    }
 }
 
 impl std::fmt::Debug for Headers<'_> {
     /// Names only: values may be credentials.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list().entries(self.iter().map(|(n, _)| n)).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Connection, Limits, Received};
+    use super::*;
+
+    #[test]
+    fn what_connection_names_ends_here() {
+        let head = "GET / HTTP/1.1\r\nhost: x\r\nX-Tenant: a\r\nconnection: close, x-TENANT\r\n\
+                    x-other: b\r\nConnection: X-Third\r\nx-third: c\r\nx-tenant: d\r\n\r\n";
+        let mut connection = Connection::new();
+        let mut table = HeaderTable::new();
+        let received = connection.receive(head.as_bytes(), &Limits::default(), &mut table);
+        let Received::Request(request, _) = received else {
+            panic!("not a request");
+        };
+        let names = request.headers.end_to_end().map(|(name, _)| name);
+        let names: Vec<&str> = names.collect();
+        assert_eq!(
+            names,
+            ["host", "connection", "x-other", "Connection"],
+            "RFC 9110 7.6.1"
+        );
     }
 }

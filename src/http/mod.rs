@@ -72,7 +72,7 @@ pub use limits::{DRAIN_BYTES_MAX, Drain, Drained, HEAD_BYTES_MAX, HEADERS_MAX, L
 pub use names::{is_credential, is_gateway_owned, is_hop_by_hop};
 pub use path::Path;
 pub use prefer::Prefer;
-pub use problem::{Fault, Member, Problem, ProblemKind, Refusal};
+pub use problem::{Fault, Member, PointedError, Problem, ProblemKind, Refusal};
 pub use query::Query;
 pub use request::{Method, Request};
 pub use response::{Body, ReplyRules, Response};

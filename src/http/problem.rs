@@ -173,9 +173,19 @@ impl Refusal {
             kind: self.fault.kind(),
             detail: self.detail,
             instance: None,
+            errors: &[],
             members: &[],
         }
     }
+}
+
+/// What is wrong at one place of a request's body, as in the example of RFC 9457 3.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PointedError {
+    /// The place's JSON pointer as a URI fragment: `#/items/0`.
+    pub pointer: String,
+    /// What is wrong there.
+    pub detail: String,
 }
 
 /// One problem. [`write_json`](Self::write_json) writes it as `application/problem+json`.
@@ -187,6 +197,8 @@ pub struct Problem<'a> {
     pub detail: &'a str,
     /// A URI reference of this occurrence: the request id, by which the log has more.
     pub instance: Option<&'a str>,
+    /// The member `errors`: what is wrong in the body. Omitted if empty.
+    pub errors: &'a [PointedError],
     /// Extension members (RFC 9457 3.2). Names are the caller's and differ from the standard five.
     pub members: &'a [(&'a str, Member<'a>)],
 }
@@ -222,6 +234,7 @@ impl Problem<'_> {
             out.extend_from_slice(b",\"instance\":");
             write_string(out, instance);
         }
+        self.write_errors(out);
         for (name, member) in self.members {
             out.push(b',');
             write_string(out, name);
@@ -234,6 +247,25 @@ impl Problem<'_> {
             }
         }
         out.extend_from_slice(b"}\n");
+    }
+}
+
+impl Problem<'_> {
+    fn write_errors(&self, out: &mut Vec<u8>) {
+        for (index, error) in self.errors.iter().enumerate() {
+            let before: &[u8] = match index {
+                0 => b",\"errors\":[{\"detail\":",
+                _ => b",{\"detail\":",
+            };
+            out.extend_from_slice(before);
+            write_string(out, &error.detail);
+            out.extend_from_slice(b",\"pointer\":");
+            write_string(out, &error.pointer);
+            out.push(b'}');
+        }
+        if !self.errors.is_empty() {
+            out.push(b']');
+        }
     }
 }
 
@@ -256,6 +288,16 @@ mod tests {
             kind: Fault::BodyTooLarge.kind(),
             detail: "a \"quote\", a\nline, \u{1}, \u{2028}, ü",
             instance: Some("/requests/1"),
+            errors: &[
+                PointedError {
+                    pointer: "#/a".into(),
+                    detail: "a \"quote\"".into(),
+                },
+                PointedError {
+                    pointer: "#".into(),
+                    detail: String::new(),
+                },
+            ],
             members: &[
                 ("limit", Member::Number(u64::MAX)),
                 ("may \" have", Member::Text("\\")),
@@ -270,6 +312,11 @@ mod tests {
         assert_eq!(read["status"], 413);
         assert_eq!(read["detail"], problem.detail);
         assert_eq!(read["instance"], "/requests/1");
+        let errors = serde_json::json!([
+            {"pointer": "#/a", "detail": "a \"quote\""},
+            {"pointer": "#", "detail": ""},
+        ]);
+        assert_eq!(read["errors"], errors);
         assert_eq!(read["limit"], u64::MAX);
         assert_eq!(read["may \" have"], "\\");
         assert_eq!(read["retry"], true);

@@ -6,6 +6,7 @@
 //! response that is not a success, as problem details (RFC 9457) with a stable `type`. Each error
 //! of the rooms below becomes one here, and nowhere else.
 
+mod params;
 mod pointer;
 mod problem;
 mod refused;
@@ -14,6 +15,7 @@ mod template;
 #[cfg(test)]
 mod tests;
 
+pub use params::{ParamError, ParamFault, check_params};
 pub use pointer::PointerError;
 pub use problem::Failure;
 pub use refused::Refused;

@@ -16,6 +16,10 @@ pub enum Failure {
     BadParameter,
     /// The route reads the body as JSON, but the body is not valid JSON.
     MalformedBody,
+    /// The route has a schema for its bodies, and the body is not sent as JSON.
+    UnsupportedMediaType,
+    /// The body does not match the schema of the route.
+    InvalidBody,
     /// The cursor of a collection is invalid.
     BadCursor,
     /// The cursor belongs to another incarnation of the topic or another hash secret.
@@ -52,12 +56,14 @@ pub enum Failure {
 
 impl Failure {
     /// Every failure, for the test of the documentation.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::NoSuchRoute,
         Self::NotFound,
         Self::MissingParameter,
         Self::BadParameter,
         Self::MalformedBody,
+        Self::UnsupportedMediaType,
+        Self::InvalidBody,
         Self::BadCursor,
         Self::CursorGone,
         Self::IdempotencyKeyRequired,
@@ -104,6 +110,16 @@ impl Failure {
                 "/problems/malformed-body",
                 "The request body is malformed",
                 StatusCode::BAD_REQUEST,
+            ),
+            Self::UnsupportedMediaType => (
+                "/problems/unsupported-media-type",
+                "The route takes JSON only",
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            ),
+            Self::InvalidBody => (
+                "/problems/invalid-body",
+                "The body does not match the schema of the route",
+                StatusCode::UNPROCESSABLE_ENTITY,
             ),
             Self::BadCursor => (
                 "/problems/bad-cursor",
@@ -200,6 +216,10 @@ impl Failure {
             Self::NoSuchRoute => "",
             Self::NotFound => "no record has this key, or its newest record deletes it",
             Self::MissingParameter | Self::BadParameter | Self::MalformedBody => "",
+            Self::UnsupportedMediaType => {
+                "send the header Content-Type: application/json, or a type that ends in +json"
+            }
+            Self::InvalidBody => "nothing was done; correct what the member errors lists",
             Self::BadCursor => "start the collection again without a cursor",
             Self::CursorGone => {
                 "the topic was re-created or the gateway's hash secret changed: start again \
@@ -252,6 +272,8 @@ impl Failure {
             | Self::MissingParameter
             | Self::BadParameter
             | Self::MalformedBody
+            | Self::UnsupportedMediaType
+            | Self::InvalidBody
             | Self::BadCursor
             | Self::CursorGone
             | Self::IdempotencyKeyRequired

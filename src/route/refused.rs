@@ -2,13 +2,15 @@
 
 use std::borrow::Cow;
 
+use super::params::{ParamError, ParamFault};
 use super::pointer::PointerError;
 use super::problem::Failure;
 use super::template::{TemplateError, ValueFault};
 use crate::cache::Lookup;
 use crate::command::{Admitted, Limit, RecordError, ReplyError};
-use crate::http::{Fault, Problem, ProblemKind, Refusal};
+use crate::http::{Fault, PointedError, Problem, ProblemKind, Refusal};
 use crate::kafka::{BadRecord, Code, CodeMeaning, Denial, Doing};
+use crate::schema::Verdict;
 
 /// A response that is not a success: a problem, and when to retry. It never contains text from the
 /// client.
@@ -20,6 +22,8 @@ pub struct Refused {
     pub detail: Cow<'static, str>,
     /// Seconds for the `Retry-After` header, if a retry may help.
     pub retry_after: Option<u32>,
+    /// What is wrong in the body, place by place.
+    pub errors: Vec<PointedError>,
 }
 
 impl Refused {
@@ -38,6 +42,7 @@ impl Refused {
             kind: Failure::TopicUnavailable.kind(),
             detail: detail.into(),
             retry_after: Some(Self::DENIED_RETRY_AFTER),
+            errors: Vec::new(),
         }
     }
 
@@ -52,6 +57,7 @@ impl Refused {
                 kind: Failure::RecordRefused.kind(),
                 detail: format!("nothing was appended: {}", bad.cause()).into(),
                 retry_after: None,
+                errors: Vec::new(),
             },
             CodeMeaning::Success
             | CodeMeaning::Passing { .. }
@@ -68,6 +74,7 @@ impl Refused {
             kind: self.kind,
             detail: &self.detail,
             instance,
+            errors: &self.errors,
             members: &[],
         }
     }
@@ -80,6 +87,36 @@ impl Refused {
             Lookup::Absent => Some(Failure::NotFound),
             Lookup::Unheld(_) | Lookup::Unknown => Some(Failure::CacheDegraded),
         }
+    }
+
+    /// The response to a body that its schema does not allow. `None` if the body is valid.
+    #[must_use]
+    pub fn of_verdict(verdict: Verdict) -> Option<Self> {
+        let (failure, detail, errors) = match verdict {
+            Verdict::Valid => return None,
+            Verdict::Invalid(violations) => {
+                let errors = violations.into_iter().map(|it| PointedError {
+                    pointer: it.pointer,
+                    detail: it.detail,
+                });
+                let detail = Failure::InvalidBody.detail().into();
+                (Failure::InvalidBody, detail, errors.collect())
+            }
+            Verdict::NotJson(why) => {
+                let detail = format!("this route reads the body as JSON: {why}").into();
+                (Failure::MalformedBody, detail, Vec::new())
+            }
+            Verdict::Unfinished => {
+                let detail = "nothing was done: the body takes too many steps to check".into();
+                (Failure::InvalidBody, detail, Vec::new())
+            }
+        };
+        Some(Self {
+            kind: failure.kind(),
+            detail,
+            retry_after: None,
+            errors,
+        })
     }
 
     /// The response to a command that was rejected on admission. `None` if it is answered or waits.
@@ -104,6 +141,7 @@ impl From<Failure> for Refused {
             kind: failure.kind(),
             detail: failure.detail().into(),
             retry_after: failure.retry_after(),
+            errors: Vec::new(),
         }
     }
 }
@@ -114,6 +152,7 @@ impl From<Refusal> for Refused {
             kind: refusal.fault.kind(),
             detail: refusal.detail.into(),
             retry_after: None,
+            errors: Vec::new(),
         }
     }
 }
@@ -147,6 +186,21 @@ impl From<RecordError> for Refused {
     }
 }
 
+impl From<ParamError> for Refused {
+    fn from(error: ParamError) -> Self {
+        let failure = match error.fault {
+            ParamFault::Missing => Failure::MissingParameter,
+            ParamFault::Repeated | ParamFault::Type => Failure::BadParameter,
+        };
+        Self {
+            kind: failure.kind(),
+            detail: error.to_string().into(),
+            retry_after: None,
+            errors: Vec::new(),
+        }
+    }
+}
+
 impl From<TemplateError> for Refused {
     fn from(error: TemplateError) -> Self {
         use PointerError::{Inexact, Missing, NotJson, NotScalar, Repeated};
@@ -166,6 +220,7 @@ impl From<TemplateError> for Refused {
             kind: failure.kind(),
             detail,
             retry_after: None,
+            errors: Vec::new(),
         }
     }
 }

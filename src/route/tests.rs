@@ -37,6 +37,8 @@ fn command(method: CommandMethod, path: &str, line: usize) -> CommandRoute {
         idempotency: Idempotency::Optional,
         timeout: Duration::from_secs(10),
         forward: vec![],
+        schema: None,
+        params: vec![],
         dedupe: Dedupe::default(),
         in_flight: InFlight::default(),
         condition: Condition::default(),
@@ -222,6 +224,39 @@ fn templates_are_filled_from_all_of_a_request() {
     let all = "{path.id}/{query.q}/{header.x-t}/{identity}/{body:/a/0}-";
     let filled = fill(all, "/a/i%20d?q=v+w&r=1", "X-T: tt\r\n", r#"{"a":[7]}"#);
     assert_eq!(filled.as_deref(), Ok("i d/v w/tt/idp#ann/7-"));
+}
+
+#[test]
+fn an_empty_value_is_a_value() {
+    for (template, target, lines, body) in [
+        ("{query.q}", "/a/1?q=", "", ""),
+        ("{query.q}", "/a/1?q", "", ""),
+        ("{header.x-t}", "/a/1", "x-t:\r\n", ""),
+        ("{body:/a}", "/a/1", "", r#"{"a":""}"#),
+    ] {
+        assert_eq!(
+            fill(template, target, lines, body).as_deref(),
+            Ok(""),
+            "{template}"
+        );
+    }
+    let null = fill("{body:/a}", "/a/1", "", r#"{"a":null}"#);
+    let missing = "/problems/missing-parameter `/a` of the body is missing";
+    assert_eq!(null, Err(missing.to_owned()));
+}
+
+#[test]
+fn a_value_is_decoded_once() {
+    for (template, target, expected) in [
+        ("{path.id}", "/a/%2520+%C3%A4", "%20+ä"),
+        ("{query.q}", "/a/1?q=%2520+%2B", "%20 +"),
+    ] {
+        assert_eq!(
+            fill(template, target, "", "").as_deref(),
+            Ok(expected),
+            "{template}"
+        );
+    }
 }
 
 #[test]

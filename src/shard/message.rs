@@ -17,6 +17,7 @@ use crate::model::{
     Secret, ShardId,
 };
 use crate::route::{Failure, Refused};
+use crate::schema::{BodyCheck, Verdict};
 use crate::sse::StreamQuestion;
 
 use super::snapshot::{ClusterId, Snapshot, TopicId};
@@ -64,6 +65,9 @@ pub enum ControlMessage {
     /// Salt the password for a cluster's brokers. This takes milliseconds, which a turn does not
     /// have. Answered by [`ClusterMessage::Salted`].
     Salt(ClusterId, Box<SaltRequest>),
+    /// Check the body of a request against its route's schema, which takes longer than a turn.
+    /// Answered by [`EdgeMessage::BodyChecked`].
+    CheckBody(ExchangeId, BodyCheck),
 }
 
 /// A message to a shard's home side, from a shard or from the control thread.
@@ -259,6 +263,8 @@ pub enum FeedMessage {
 pub enum EdgeMessage {
     /// The outcome of its command.
     Answer(Answer),
+    /// Control: whether its body matches the schema of its route.
+    BodyChecked(Verdict),
     /// The newest record of its key.
     Got(Found),
     /// A piece of its collection; `None`: the topic is not live there.

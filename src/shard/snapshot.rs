@@ -9,9 +9,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::config::{BrokerAddress, ClusterConfig, ClusterIndex as ConfigIndex, ClusterKeys};
-use crate::config::{CommandRoute, Config, KafkaSasl, KafkaTls, QueryRoute, StreamRoute};
+use crate::config::{CommandRoute, Config, Dedupe, KafkaSasl, KafkaTls, QueryRoute, StreamRoute};
 pub use crate::model::{ClusterId, TopicId};
 use crate::model::{Id as _, IdTable, LogIdentity, RouteId, ShardId, TopicName};
+
+use crate::schema::{BodySchema, Schemas};
 
 use super::registry::{NumbersExhausted, Registry};
 use super::topic_plan::{Link, TopicPlan};
@@ -31,6 +33,8 @@ pub struct Snapshot {
     pub(super) links: IdTable<RouteId, Link>,
     /// Command routes, by place in the config.
     pub commands: Vec<CommandPlan>,
+    /// The schemas of bodies, by the command route's place in the config.
+    pub(super) schemas: Vec<Option<Arc<BodySchema>>>,
     /// Query routes, by place in the config.
     pub queries: Vec<QueryPlan>,
     /// Stream routes, by place in the config.
@@ -141,9 +145,10 @@ impl Snapshot {
         let (topics, links) = (registry.plans().clone(), registry.links().clone());
         Ok(Self {
             number,
-            config,
             topics,
             links,
+            schemas: vec![None; config.commands.len()],
+            config,
             commands,
             queries,
             streams,
@@ -151,6 +156,28 @@ impl Snapshot {
             work: WorkLimits::default(),
             clusters,
         })
+    }
+
+    /// Adds the compiled schemas of the command routes.
+    ///
+    /// # Panics
+    /// The schema of a route is missing: its bodies would not be checked.
+    #[must_use]
+    pub fn with_schemas(mut self, schemas: &Schemas) -> Self {
+        let compiled = self.config.commands.iter().map(|route| {
+            let file = route.schema.as_ref()?;
+            let schema = schemas.get(&file.path);
+            Some(schema.expect("every schema file is compiled").clone())
+        });
+        self.schemas = compiled.collect();
+        self
+    }
+
+    /// The topics of every command route of this snapshot or an earlier one: commands, and replies.
+    pub(super) fn linked_topics(&self) -> impl Iterator<Item = (TopicId, TopicId)> {
+        self.links
+            .iter()
+            .map(|(_, link)| (link.commands, link.replies))
     }
 
     /// The plan of a topic. A shard takes over only snapshots with the same topics, so that every
@@ -309,8 +336,12 @@ impl<'a> Planner<'a> {
         let plan = self.registry.plan(commands);
         plan.takes_commands = true;
         plan.takes_keyless |= route.key.is_none();
+        let strict = route.dedupe == Dedupe::Strict;
+        plan.strict |= strict;
         let replies = self.topic(route.cluster, &route.replies)?;
-        self.registry.plan(replies).holds_replies = true;
+        let plan = self.registry.plan(replies);
+        plan.holds_replies = true;
+        plan.strict |= strict;
         self.link(commands, replies);
         let id = self.registry.command(route, Link { commands, replies })?;
         Ok(CommandPlan {

@@ -19,6 +19,9 @@ pub struct TopicPlan {
     pub takes_keyless: bool,
     /// Whether replies are read from the topic, from its log start on.
     pub holds_replies: bool,
+    /// Whether a route with `dedupe = "strict"` names the topic. Its home indexes the commands of
+    /// such a topic that are not answered, and looks for their answers in its replies.
+    pub strict: bool,
     /// Whether the slices keep the newest record of each key.
     pub cached: bool,
     /// Whether queries read the cached records.
@@ -49,7 +52,13 @@ impl TopicPlan {
     /// Whether the home reads the topic. Otherwise commands are only produced to it.
     #[must_use]
     pub fn is_read(&self) -> bool {
-        self.is_shared() || self.holds_replies
+        self.is_shared() || self.holds_replies || self.is_indexed()
+    }
+
+    /// Whether the unanswered commands of the topic are indexed.
+    #[must_use]
+    pub const fn is_indexed(&self) -> bool {
+        self.takes_commands && self.strict
     }
 
     /// The plan of a topic that no route has asked anything of yet.
@@ -61,6 +70,7 @@ impl TopicPlan {
             takes_commands: false,
             takes_keyless: false,
             holds_replies: false,
+            strict: false,
             cached: false,
             queried: false,
             listed: false,
@@ -100,6 +110,7 @@ impl TopicPlan {
             takes_commands,
             takes_keyless,
             holds_replies,
+            strict,
             cached,
             queried,
             listed,
@@ -114,6 +125,7 @@ impl TopicPlan {
                 "take records without a key",
             ),
             (*holds_replies, next.holds_replies, "hold replies"),
+            (*strict, next.strict, "serve `dedupe = \"strict\"`"),
             (*cached, next.cached, "be cached"),
             (*queried, next.queried, "answer queries"),
             (*listed, next.listed, "have a collection"),

@@ -14,6 +14,8 @@ pub mod kafka;
 pub mod log;
 #[path = "../../src/model/mod.rs"]
 pub mod model;
+#[path = "../../src/schema/mod.rs"]
+pub mod schema;
 #[path = "../../src/shape/mod.rs"]
 pub mod shape;
 #[path = "../../src/sse/mod.rs"]

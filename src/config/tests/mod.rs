@@ -4,6 +4,7 @@ mod choices;
 mod clusters;
 mod kafka;
 mod properties;
+mod schemas;
 mod words;
 
 use super::*;

@@ -3,14 +3,16 @@
 use crate::cache::Page;
 use crate::metrics::{CloseReason, CommandOutcome, RouteKind, StatusClass};
 use crate::model::{ExchangeId, Id as _};
-use crate::route::Failure;
+use crate::route::{Failure, Refused};
+use crate::schema::Verdict;
 use crate::shard::io::{Io, Remote};
-use crate::shard::message::{Answer, EdgeMessage, Found};
+use crate::shard::message::{Answer, EdgeMessage, Found, HomeMessage};
 
 use super::collection::Written;
 use super::context::EdgeContext;
 use super::exchanges::{OpenRequest, Wants};
 use super::http1::Http1;
+use super::leaving::Leaving;
 use super::responder::Responded;
 use super::responses::{class, outcome_of, respond_found, respond_reply};
 use super::turns::Turns;
@@ -33,6 +35,7 @@ impl Answers {
     ) {
         match message {
             EdgeMessage::Answer(answer) => self.on_answer(exchange, answer, turns, cx),
+            EdgeMessage::BodyChecked(verdict) => self.on_body_checked(exchange, verdict, turns, cx),
             EdgeMessage::Got(found) => self.on_got(exchange, &found, turns, cx),
             EdgeMessage::Scanned(page) => self.on_scanned(exchange, page, turns, cx),
         }
@@ -78,6 +81,28 @@ impl Answers {
         self.done(http1, &request, RouteKind::Command, responded, turns, cx);
     }
 
+    /// The verdict on the body of a command. The exchange may be closed already.
+    fn on_body_checked<I: Io>(
+        &mut self,
+        exchange: ExchangeId,
+        verdict: Verdict,
+        turns: &mut Turns,
+        cx: &mut EdgeContext<'_, I>,
+    ) {
+        let exchanges = &mut turns.clients.exchanges;
+        exchanges.give_back_body_check();
+        let refused = match turns.leaving {
+            Leaving::Drain(_) => Some(Failure::Draining.into()),
+            Leaving::No | Leaving::Grace => Refused::of_verdict(verdict),
+        };
+        if let Some(refused) = refused {
+            return self.on_answer(exchange, Answer::Refused(refused), turns, cx);
+        }
+        if let Some((home, command)) = exchanges.on_body_valid(exchange) {
+            cx.out.to_home(home, HomeMessage::Command(command));
+        }
+    }
+
     /// The newest record of a key.
     fn on_got<I: Io>(
         &mut self,
@@ -91,7 +116,7 @@ impl Answers {
         };
         let condition = match &request.wants {
             Wants::Record { condition, .. } => condition.as_deref(),
-            Wants::Outcome { .. } | Wants::Pages(_) => None,
+            Wants::Outcome { .. } | Wants::BodyCheck { .. } | Wants::Pages(_) => None,
         };
         let age = cx.projections.age(request.topic, cx.now.mono);
         let responder = &mut turns.responder;
@@ -141,6 +166,12 @@ impl Answers {
                     turns,
                     cx,
                 );
+            }
+            // No verdict came in time, so nothing was produced.
+            Wants::BodyCheck { .. } => {
+                turns.put(http1);
+                let refused = Failure::Overloaded.into();
+                self.on_answer(id, Answer::Refused(refused), turns, cx);
             }
             Wants::Record { .. } => {
                 turns.put(http1);

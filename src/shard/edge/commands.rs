@@ -10,11 +10,12 @@ use crate::config::{CommandRoute, Dedupe, Idempotency};
 use crate::http::{IdempotencyKey, IfMatch, IfNoneMatch, Request};
 use crate::log::EventId;
 use crate::model::{CommandKey, CorrelationId, ExchangeId, Fingerprint, Instant};
-use crate::route::{Failure, Params, Refused, evaluate};
+use crate::route::{Failure, Params, Refused, check_params, evaluate};
 use crate::shard::message::CommandRequest;
 use crate::shard::random::SecureRandom;
 use crate::shard::snapshot::CommandPlan;
 
+use super::body_check::check_type;
 use super::inputs::{identity_of, inputs};
 use super::site::Site;
 
@@ -123,7 +124,7 @@ impl CommandMaker {
             key: key.as_deref(),
             route_headers: &headers,
         };
-        let record = site.records[index].record(&parts, request.headers.iter())?;
+        let record = site.records[index].record(&parts, request.headers.end_to_end())?;
         Ok(MadeCommand {
             key: command_key,
             fingerprint,
@@ -143,6 +144,10 @@ pub(super) fn check_head(
     request: &Request<'_>,
 ) -> Result<(), Refused> {
     let route = &site.snapshot.config.commands[index];
+    check_params(&route.params, params, request.query)?;
+    if route.schema.is_some() {
+        check_type(request)?;
+    }
     idempotency_key(route, request)?;
     let (if_match, if_none_match) = conditions(request)?;
     let identity = identity_of(request);
@@ -152,7 +157,7 @@ pub(super) fn check_head(
         evaluate(template, &inputs)?;
     }
     let conditions = [if_match.as_deref(), if_none_match.as_deref()];
-    site.records[index].check(conditions, request.headers.iter())?;
+    site.records[index].check(conditions, request.headers.end_to_end())?;
     Ok(())
 }
 

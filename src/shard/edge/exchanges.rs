@@ -5,10 +5,11 @@
 //! has another generation, so a late answer is dropped. An exchange knows its connection. Nothing
 //! here assumes that a connection has one exchange only.
 
+use crate::config::BODY_CHECKS_MAX;
 use crate::http::{IfNoneMatch, ResponseContext};
 use crate::model::{CommandKey, ExchangeId, Instant, RouteId, ShardId, TopicId};
 use crate::shard::io::SocketId;
-use crate::shard::message::{HomeMessage, ProjectionMessage};
+use crate::shard::message::{CommandRequest, HomeMessage, ProjectionMessage};
 use crate::shard::outbox::Outbox;
 
 use super::collection::Collection;
@@ -31,6 +32,11 @@ pub(super) struct OpenRequest {
 pub(super) enum Wants {
     /// The outcome of a command, which its home decides.
     Outcome { home: ShardId, key: CommandKey },
+    /// The verdict on the body of a command, which then goes to its home.
+    BodyCheck {
+        home: ShardId,
+        command: Box<CommandRequest>,
+    },
     /// The newest record of a key.
     Record {
         /// The shard that owns the key.
@@ -58,6 +64,8 @@ impl OpenRequest {
             Wants::Record { owner, .. } => {
                 out.to_projection(*owner, self.topic, ProjectionMessage::Cancel(id));
             }
+            // The verdict will find no exchange, and nothing is produced.
+            Wants::BodyCheck { .. } => {}
             Wants::Pages(collection) => collection.cancel(id, out),
         }
     }
@@ -96,6 +104,8 @@ pub(super) struct Exchanges {
     free: Vec<u32>,
     requests: Vec<Option<OpenRequest>>,
     free_requests: Vec<u32>,
+    /// Bodies that are checked outside the shard, also those of clients that have disconnected.
+    body_checks: usize,
 }
 
 impl Exchanges {
@@ -106,6 +116,7 @@ impl Exchanges {
             free: Vec::new(),
             requests: Vec::new(),
             free_requests: Vec::new(),
+            body_checks: 0,
         }
     }
 
@@ -122,6 +133,48 @@ impl Exchanges {
             }
         };
         self.open(Exchange::Request(at))
+    }
+
+    /// The command of a request waits for the verdict on its body.
+    pub(super) fn on_body_check(
+        &mut self,
+        id: ExchangeId,
+        home: ShardId,
+        command: Box<CommandRequest>,
+    ) {
+        if let Some(request) = self.request_mut(id) {
+            request.wants = Wants::BodyCheck { home, command };
+        }
+    }
+
+    /// The body of a command is valid: the exchange now waits for the outcome. Returns the command
+    /// and its home. `None`: the exchange was closed.
+    pub(super) fn on_body_valid(
+        &mut self,
+        id: ExchangeId,
+    ) -> Option<(ShardId, Box<CommandRequest>)> {
+        let wants = &mut self.request_mut(id)?.wants;
+        let Wants::BodyCheck { home, command } = wants else {
+            return None;
+        };
+        let (home, key) = (*home, command.key);
+        match std::mem::replace(wants, Wants::Outcome { home, key }) {
+            Wants::BodyCheck { command, .. } => Some((home, command)),
+            Wants::Outcome { .. } | Wants::Record { .. } | Wants::Pages(_) => None,
+        }
+    }
+
+    /// Counts a body that is checked outside the shard. Returns false at [`BODY_CHECKS_MAX`].
+    #[must_use]
+    pub(super) const fn take_body_check(&mut self) -> bool {
+        let free = self.body_checks < BODY_CHECKS_MAX;
+        self.body_checks += free as usize;
+        free
+    }
+
+    /// A verdict has arrived.
+    pub(super) const fn give_back_body_check(&mut self) {
+        self.body_checks = self.body_checks.saturating_sub(1);
     }
 
     /// Opens an exchange for an event stream on a connection.

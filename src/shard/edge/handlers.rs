@@ -2,6 +2,7 @@
 //! handler opens an exchange, sends the question, and the exchange waits.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use crate::config::Partitioner;
 use crate::http::{
@@ -11,14 +12,16 @@ use crate::http::{
 use crate::log::EventId;
 use crate::metrics::{CommandOutcome, RouteKind, ShardMetrics};
 use crate::model::{ExchangeId, Id as _, Instant, KeyHash, ShardId};
-use crate::route::{Failure, Methods, Params, Refused, RouteIndex, Routed, evaluate};
+use crate::route::{Failure, Methods, Params, Refused, RouteIndex, Routed, check_params, evaluate};
+use crate::schema::{BodyCheck, BodySchema};
 use crate::shard::io::SocketId;
-use crate::shard::message::{HomeMessage, ProjectionMessage};
+use crate::shard::message::{ControlMessage, HomeMessage, ProjectionMessage};
 use crate::shard::outbox::Outbox;
 use crate::shard::projection::Projection;
 use crate::shard::projections::Projections;
 use crate::shard::snapshot::{QueryPlan, StreamPlan};
 
+use super::body_check::{Checked, check_in_turn, check_type};
 use super::collection::{Collection, Extent};
 use super::commands::{CommandMaker, check_head};
 use super::exchanges::{Exchanges, OpenRequest, Wants};
@@ -148,8 +151,14 @@ impl Site {
             commands.bump(CommandOutcome::Shed);
             return Err(Failure::Draining.into());
         }
+        let checked = self.check(index, &asked);
+        let schema = checked.inspect_err(|_| commands.bump(CommandOutcome::Invalid))?;
         let made = cx.commands.make(self, index, asked.params, asked.request);
         let made = made.inspect_err(|_| commands.bump(CommandOutcome::Invalid))?;
+        if schema.is_some() && !cx.exchanges.take_body_check() {
+            commands.bump(CommandOutcome::Shed);
+            return Err(Failure::Overloaded.into());
+        }
         let timeout = self.snapshot.config.commands[index].timeout;
         let deadline = cx.now.after(timeout);
         let home = self.snapshot.topic(plan.commands).home;
@@ -164,10 +173,36 @@ impl Site {
                 key: made.key,
             },
         });
-        let request = made.request(exchange, plan, deadline);
-        cx.out
-            .to_home(home, HomeMessage::Command(Box::new(request)));
+        let command = Box::new(made.request(exchange, plan, deadline));
+        match schema {
+            None => cx.out.to_home(home, HomeMessage::Command(command)),
+            Some(schema) => {
+                let check = BodyCheck::new(schema, command.body.clone());
+                cx.out
+                    .to_control(ControlMessage::CheckBody(exchange, check));
+                cx.exchanges.on_body_check(exchange, home, command);
+            }
+        }
         Ok(Outcome::Pending(Handled::Wait(exchange, grace(deadline))))
+    }
+
+    /// Checks the parameters and the body of a command. Returns the schema if the body must be
+    /// checked outside the shard.
+    fn check(
+        &self,
+        index: usize,
+        asked: &Asked<'_, '_, '_>,
+    ) -> Result<Option<Arc<BodySchema>>, Refused> {
+        let rules = &self.snapshot.config.commands[index].params;
+        check_params(rules, asked.params, asked.request.query)?;
+        let Some(schema) = &self.snapshot.schemas[index] else {
+            return Ok(None);
+        };
+        check_type(asked.request)?;
+        match check_in_turn(schema, asked.request.body)? {
+            Checked::Valid => Ok(None),
+            Checked::Undecided => Ok(Some(schema.clone())),
+        }
     }
 
     /// Refuses a request of a client that waits for `100 Continue`, if the head is enough to refuse

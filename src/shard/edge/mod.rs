@@ -21,6 +21,7 @@
 
 mod answers;
 mod body;
+mod body_check;
 mod clients;
 mod collection;
 mod commands;

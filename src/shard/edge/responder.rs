@@ -6,7 +6,7 @@ use crate::http::{
     write_response,
 };
 use crate::model::UnixMillis;
-use crate::route::Refused;
+use crate::route::{Failure, Refused};
 
 /// Writes the responses of one turn of one client.
 #[derive(Debug)]
@@ -90,6 +90,10 @@ impl Responder {
         let mut response = Response::problem(&refused.problem(None));
         if let Some(seconds) = refused.retry_after {
             response.number("retry-after", u64::from(seconds));
+        }
+        if refused.kind == Failure::UnsupportedMediaType.kind() {
+            // RFC 9110 12.5.1: in a 415, `Accept` says what would be taken.
+            response.checked("accept", b"application/json, application/*+json");
         }
         self.respond(context, response)
     }

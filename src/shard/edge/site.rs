@@ -34,6 +34,10 @@ impl Site {
             body_bytes_max: http.body_bytes_max,
             ..Limits::default()
         };
+        let unchecked = config.commands.iter().zip(&snapshot.schemas);
+        let unchecked =
+            unchecked.filter(|(route, schema)| route.schema.is_some() && schema.is_none());
+        assert_eq!(unchecked.count(), 0, "boot compiles every schema");
         Self {
             router: Router::new(config).expect("routes were checked with the config"),
             limits,

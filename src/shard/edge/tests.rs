@@ -6,7 +6,7 @@ use std::io::IoSlice;
 use std::sync::Arc;
 
 use crate::cache::Page;
-use crate::config::{ConfigFile, Sources, load};
+use crate::config::{BODY_CHECKS_MAX, ConfigFile, Sources, load};
 use crate::http::StatusCode;
 use crate::kafka::Entropy;
 use crate::log::{Change, Cut, Next, Seq, Step};
@@ -15,6 +15,7 @@ use crate::model::{
     UnixMillis,
 };
 use crate::route::Failure;
+use crate::schema::{BodySchema, Schemas, Verdict};
 use crate::shard::io::{
     Inputs, Io, ListenerId, Outputs, Part, Read, Remote, SocketEvent, SocketId, Turn, Write,
 };
@@ -45,7 +46,20 @@ topic = "items"
 route = "GET /events"
 topic = "events"
 start = "earliest"
+[[command]]
+name = "pay"
+route = "POST /payments/{id}"
+topic = "orders"
+replies = "replies"
+schema = "payment.json"
+params = { path.id = "integer", query.notify = "boolean" }
 "#;
+
+const SCHEMA: &str = r#"{
+  "type": "object",
+  "properties": {"amount": {"type": "integer", "minimum": 1}, "note": {"type": "string"}},
+  "required": ["amount"]
+}"#;
 
 /// Shard 0 does Kafka's work, shards 1 and 2 own keys and serve clients. The test is shard 1.
 const HOME: ShardId = ShardId(0);
@@ -112,6 +126,8 @@ struct World {
     pipes: Pipes,
     topics: BTreeMap<String, TopicId>,
     closed: Vec<SocketId>,
+    /// What the shard sent to the control thread in the last turn.
+    control: Vec<ControlMessage>,
 }
 
 impl World {
@@ -133,7 +149,11 @@ impl World {
         };
         let config = Arc::new(config.expect("it is right").config);
         let snapshot = Snapshot::new(1, config, layout, &mut Registry::default());
-        let snapshot = Arc::new(snapshot.expect("few topics"));
+        let mut schemas = Schemas::default();
+        let schema = BodySchema::compile(SCHEMA.as_bytes()).expect("a good schema");
+        schemas.insert("payment.json".into(), schema);
+        let snapshot = snapshot.expect("few topics").with_schemas(&schemas);
+        let snapshot = Arc::new(snapshot);
         let topics = snapshot.indexed();
         let topics = topics.map(|(id, plan)| (plan.name.as_str().to_owned(), id));
         let topics: BTreeMap<_, _> = topics.collect();
@@ -155,6 +175,7 @@ impl World {
             pipes: Pipes::default(),
             topics,
             closed: Vec::new(),
+            control: Vec::new(),
         };
         let load = Message::Shard(ShardMessage::Load(snapshot));
         world.turn(vec![(ShardId::CONTROL, load)], Vec::new());
@@ -214,14 +235,32 @@ impl World {
         let (shard, io) = (&mut self.shard, &mut self.pipes);
         shard.turn(self.now, &mut inputs, io, &mut outputs);
         self.closed.append(&mut outputs.close);
+        self.control = outputs.control;
         outputs.messages
     }
 
     /// A client connects and sends a request.
     fn ask(&mut self, slot: u32, request: &str) -> (SocketId, Vec<(ShardId, Message)>) {
+        self.send(slot, &format!("{request} HTTP/1.1\r\nHost: a\r\n"), "")
+    }
+
+    /// A client connects and posts a body to a route with a schema.
+    fn pay(&mut self, slot: u32, target: &str, body: &str) -> (SocketId, Vec<(ShardId, Message)>) {
+        let head = format!(
+            "POST {target} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json; charset=utf-8\r\n"
+        );
+        self.send(slot, &head, body)
+    }
+
+    /// What a client has received.
+    fn received(&self, socket: SocketId) -> String {
+        String::from_utf8_lossy(&self.pipes.pipes[&socket].output).into_owned()
+    }
+
+    fn send(&mut self, slot: u32, head: &str, body: &str) -> (SocketId, Vec<(ShardId, Message)>) {
         let generation = 0;
         let socket = SocketId { slot, generation };
-        let input = format!("{request} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+        let input = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
         let pipe = Pipe {
             input: input.bytes().collect(),
             ..Pipe::default()
@@ -448,4 +487,166 @@ fn a_late_answer_does_not_reach_the_next_request() {
     world.turn(vec![(HOME, Message::Edge(second, refused()))], Vec::new());
     let output = String::from_utf8_lossy(&world.pipes.pipes[&socket].output).into_owned();
     assert_eq!(output.matches("HTTP/1.1 503 ").count(), 2, "{output}");
+}
+
+/// A valid body that is too large to be checked in the turn it arrives in.
+fn large(amount: i64) -> String {
+    format!(r#"{{"amount": {amount}, "note": "{}"}}"#, "x".repeat(5000))
+}
+
+#[test]
+fn a_small_body_is_checked_in_its_turn() {
+    let mut world = World::new();
+    let (_, messages) = world.pay(0, "/payments/7?notify=true", r#"{"amount": 5}"#);
+    assert!(
+        matches!(
+            messages[..],
+            [(HOME, Message::Home(HomeMessage::Command(_)))]
+        ),
+        "{messages:?}"
+    );
+    for (slot, target, body, expected) in [
+        (
+            1,
+            "/payments/7",
+            r#"{"amount": 0}"#,
+            &["422", "#/amount", "minimum of 1"][..],
+        ),
+        (2, "/payments/7", "{}", &["422", "\"#\"", "required"]),
+        (
+            3,
+            "/payments/7",
+            r#"{"amount": 5,}"#,
+            &["400", "malformed-body", "line 1 column 14"],
+        ),
+        (
+            4,
+            "/payments/7",
+            "",
+            &["400", "malformed-body", "line 1 column 0"],
+        ),
+        (
+            5,
+            "/payments/x",
+            r#"{"amount": 5}"#,
+            &["400", "`id` must be an integer"],
+        ),
+        (
+            6,
+            "/payments/7?notify=1",
+            "{}",
+            &["400", "`notify` must be true or false"],
+        ),
+    ] {
+        let (socket, messages) = world.pay(slot, target, body);
+        assert!(
+            messages.is_empty() && world.control.is_empty(),
+            "{messages:?}"
+        );
+        let received = world.received(socket);
+        for text in expected {
+            assert!(received.contains(text), "{text} is not in {received}");
+        }
+    }
+}
+
+#[test]
+fn a_body_that_is_not_sent_as_json_is_not_read() {
+    let mut world = World::new();
+    let types = [
+        "",
+        "Content-Type: text/plain\r\n",
+        "Content-Type: application/xml\r\n",
+    ];
+    for (slot, content_type) in (0..).zip(types) {
+        let head = format!("POST /payments/7 HTTP/1.1\r\nHost: a\r\n{content_type}");
+        let (socket, messages) = world.send(slot, &head, r#"{"amount": 5}"#);
+        assert!(messages.is_empty(), "{messages:?}");
+        let received = world.received(socket);
+        assert!(received.starts_with("HTTP/1.1 415 "), "{received}");
+        assert!(
+            received.contains("accept: application/json, application/*+json"),
+            "{received}"
+        );
+    }
+    let head =
+        "POST /payments/7 HTTP/1.1\r\nHost: a\r\nContent-Type: application/merge-patch+JSON\r\n";
+    let (_, messages) = world.send(9, head, r#"{"amount": 5}"#);
+    assert_eq!(messages.len(), 1, "{messages:?}");
+}
+
+#[test]
+fn a_large_body_is_checked_outside_the_shard_before_its_command_leaves() {
+    let mut world = World::new();
+    for (slot, amount) in [(0, 5), (1, 0)] {
+        let (socket, messages) = world.pay(slot, "/payments/7", &large(amount));
+        assert!(
+            messages.is_empty(),
+            "nothing leaves before the verdict: {messages:?}"
+        );
+        let [ControlMessage::CheckBody(exchange, check)] = &world.control[..] else {
+            panic!("{:?}", world.control);
+        };
+        let (exchange, verdict) = (*exchange, check.run());
+        assert_eq!(verdict == Verdict::Valid, amount == 5, "{verdict:?}");
+        let verdict = Message::Edge(exchange, EdgeMessage::BodyChecked(verdict));
+        let messages = world.turn(vec![(ShardId::CONTROL, verdict)], Vec::new());
+        if amount == 5 {
+            let [(HOME, Message::Home(HomeMessage::Command(command)))] = &messages[..] else {
+                panic!("{messages:?}");
+            };
+            assert_eq!(
+                (command.exchange, command.body.len()),
+                (exchange, large(5).len())
+            );
+            assert_eq!(world.received(socket), "");
+        } else {
+            assert!(messages.is_empty(), "{messages:?}");
+            let received = world.received(socket);
+            assert!(received.starts_with("HTTP/1.1 422 "), "{received}");
+        }
+    }
+}
+
+#[test]
+fn a_client_that_leaves_before_the_verdict_produces_nothing() {
+    let mut world = World::new();
+    let (socket, _) = world.pay(0, "/payments/7", &large(5));
+    let [ControlMessage::CheckBody(exchange, _)] = &world.control[..] else {
+        panic!("{:?}", world.control);
+    };
+    let exchange = *exchange;
+    let messages = world.disconnect(socket);
+    assert!(
+        messages.is_empty(),
+        "no home knows the command: {messages:?}"
+    );
+    world.is_ignored(exchange, EdgeMessage::BodyChecked(Verdict::Valid), socket);
+}
+
+#[test]
+fn bodies_that_wait_for_their_check_are_bounded() {
+    let mut world = World::new();
+    let slots = 0..BODY_CHECKS_MAX as u32;
+    let mut waiting = Vec::new();
+    for slot in slots.clone() {
+        world.pay(slot, "/payments/7", &large(5));
+        let [ControlMessage::CheckBody(exchange, _)] = &world.control[..] else {
+            panic!("{:?}", world.control);
+        };
+        waiting.push(*exchange);
+    }
+    let (socket, messages) = world.pay(slots.end, "/payments/7", &large(5));
+    assert!(messages.is_empty() && world.control.is_empty());
+    let received = world.received(socket);
+    assert!(received.starts_with("HTTP/1.1 503 "), "{received}");
+    assert!(received.contains("retry-after: "), "{received}");
+    let (_, messages) = world.pay(slots.end + 1, "/payments/7", r#"{"amount": 5}"#);
+    assert_eq!(messages.len(), 1, "a small body waits for nobody");
+    // Each verdict frees a place, also that of a client that has disconnected.
+    let verdict = Message::Edge(waiting[0], EdgeMessage::BodyChecked(Verdict::Valid));
+    let messages = world.turn(vec![(ShardId::CONTROL, verdict)], Vec::new());
+    assert_eq!(messages.len(), 1, "{messages:?}");
+    world.pay(slots.end + 2, "/payments/7", &large(5));
+    assert_eq!(world.control.len(), 1);
 }

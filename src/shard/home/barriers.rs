@@ -136,11 +136,12 @@ impl Barriers {
         (home, now): (&Topics, Instant),
     ) -> Result<(), Box<CommandRequest>> {
         let bytes = self.bytes + request.body.len();
-        if bytes > BARRIER_BYTES_MAX {
+        // One body may be larger alone (`http.body_bytes_max`).
+        if bytes > BARRIER_BYTES_MAX && self.bytes > 0 {
             return Err(request);
         }
         let awaits = self.join(topics.replies, home);
-        let strict = request.dedupe == Dedupe::Strict && home[topics.to].is_read();
+        let strict = request.dedupe == Dedupe::Strict;
         let then = strict.then(|| self.join(topics.to, home));
         let deadline = request.deadline.min(now.after(BARRIER_MAX));
         let exchange = request.exchange;

@@ -1,7 +1,7 @@
 //! What a home does with commands and with what becomes of their records: the decision, the record,
 //! the answer. The tables are in `commands.rs`.
 
-use crate::command::{Admitted, Expired, Limit, NewWaiter, PartitionBy};
+use crate::command::{Admitted, Expired, Limit, NewWaiter, PartitionBy, Unanswered};
 use crate::config::Dedupe;
 use crate::kafka::{
     Doing, KafkaError, ProduceError, ProduceRecord, ProduceRefused, Produced, TopicView,
@@ -20,6 +20,7 @@ use super::health::{Line, Written};
 use super::lookups::Wanted;
 use super::tickets::{CommandTopics, Destination, Ticket, Tickets};
 use super::topics::Topics;
+use super::unanswered::UnansweredCommands;
 use crate::shard::message::{Answer, CommandRequest, EdgeMessage};
 use crate::shard::outbox::Outbox;
 use crate::shard::snapshot::Snapshot;
@@ -29,8 +30,11 @@ use crate::shard::snapshot::Snapshot;
 pub(super) struct HomeCommands {
     tickets: Tickets,
     barriers: Barriers,
+    unanswered: UnansweredCommands,
     /// The process is stopping: no further command is opened.
     draining: bool,
+    /// Whether unanswered commands past their time are left.
+    expiring: bool,
     /// Reused buffer for the exchanges past their deadline.
     expired: Vec<Expired<ExchangeId>>,
 }
@@ -50,6 +54,14 @@ impl CommandContext<'_> {
         self.topics[replies].commands_mut()
     }
 
+    /// A command's record is in the log.
+    fn on_appended(&mut self, replies: usize, key: CommandKey) {
+        let now = self.now.mono;
+        if let Some(commands) = self.commands(replies) {
+            commands.table.open.on_appended(key, now);
+        }
+    }
+
     /// A command's record is certainly not in the log.
     fn on_refused(&mut self, replies: usize, key: CommandKey, why: Refused) {
         if let Some(commands) = self.topics[replies].commands_mut() {
@@ -61,9 +73,11 @@ impl CommandContext<'_> {
 impl HomeCommands {
     pub(super) fn new(random: ahash::RandomState) -> Self {
         Self {
-            tickets: Tickets::new(random),
+            tickets: Tickets::new(random.clone()),
+            unanswered: UnansweredCommands::new(random),
             barriers: Barriers::new(),
             draining: false,
+            expiring: false,
             expired: Vec::new(),
         }
     }
@@ -95,7 +109,7 @@ impl HomeCommands {
         cx: &CommandContext<'_>,
     ) -> bool {
         let may_open = request.dedupe != Dedupe::Local && !self.draining;
-        may_open && is_usable(at, cx) && !is_known(request, at, cx)
+        may_open && is_usable(request, at, cx) && !is_known(request, at, cx)
     }
 
     /// Lets a command wait for its barrier. Returns the answer if there is no room for it.
@@ -115,6 +129,11 @@ impl HomeCommands {
         waits.err().map(|_| refused(Failure::Overloaded))
     }
 
+    /// Takes over the routes of a snapshot.
+    pub(super) fn load(&mut self, snapshot: &Snapshot, topics: &Topics) {
+        self.unanswered.load(snapshot, topics);
+    }
+
     /// Asks the leaders for the ends that commands wait for.
     pub(super) fn begin_rounds(&mut self, cx: &mut CommandContext<'_>) {
         self.barriers.begin_rounds(cx.topics, cx.clusters, cx.now);
@@ -122,7 +141,7 @@ impl HomeCommands {
 
     /// Whether leaders can be asked for ends that commands wait for.
     pub(super) fn has_work(&self) -> bool {
-        self.barriers.has_work()
+        self.expiring || self.barriers.has_work()
     }
 
     /// The leaders of a topic have reported its ends, or can't.
@@ -161,6 +180,10 @@ impl HomeCommands {
 
     /// The home has read more of a topic, or has begun to read another incarnation of it.
     pub(super) fn on_progress(&mut self, place: usize, cx: &mut CommandContext<'_>) {
+        if cx.topics[place].has_unindexed() {
+            let snapshot = cx.snapshot;
+            self.unanswered.on_steps(place, cx.topics, snapshot, cx.now);
+        }
         let incarnation = cx.topics[place].incarnation();
         if self.barriers.on_incarnation(place, incarnation) {
             while let Some(undecided) = self.barriers.next_restarted(place) {
@@ -184,7 +207,7 @@ impl HomeCommands {
             request, topics, ..
         } = undecided.command;
         let exchange = request.exchange;
-        let answer = if is_usable(topics, cx) && is_known(&request, topics, cx) {
+        let answer = if is_usable(&request, topics, cx) && is_known(&request, topics, cx) {
             self.decide(*request, topics, cx)
         } else {
             Some(Answer::Refused(refusal))
@@ -205,9 +228,15 @@ impl HomeCommands {
             let why = cx.topics[at.replies].refusal(cx.snapshot);
             return Some(Answer::Refused(why));
         }
-        let Some(view) = cx.topics[at.to].view().cloned() else {
+        let readable = request.dedupe != Dedupe::Strict || cx.topics[at.to].is_live();
+        let view = cx.topics[at.to].view().filter(|_| readable);
+        let Some(view) = view.cloned() else {
             let why = cx.topics[at.to].refusal(cx.snapshot);
             return Some(Answer::Refused(why));
+        };
+        let unanswered = match request.dedupe {
+            Dedupe::Strict => self.unanswered.get(at.to, request.key, request.fingerprint),
+            Dedupe::Replies | Dedupe::Local => None,
         };
         let cluster = cx.topics[at.replies].cluster();
         let Some(commands) = cx.topics[at.replies].commands_mut() else {
@@ -240,6 +269,15 @@ impl HomeCommands {
             Admitted::Mismatch => Some(refused(Failure::IdempotencyKeyReused)),
             Admitted::Full(limit) => Some(Answer::Refused(limit.into())),
             Admitted::Joined | Admitted::Accepted => None,
+            Admitted::Opened if unanswered == Some(Unanswered::Same) => {
+                // Its reply is due: another instance appended it, or this process did before.
+                cx.on_appended(at.replies, key);
+                None
+            }
+            Admitted::Opened if unanswered == Some(Unanswered::Other) => {
+                cx.on_refused(at.replies, key, Failure::IdempotencyKeyReused.into());
+                None
+            }
             Admitted::Opened => {
                 if let Err(why) = self.begin(at, &view, request, cx) {
                     cx.on_refused(at.replies, key, why);
@@ -372,6 +410,7 @@ impl HomeCommands {
 
     /// Answers commands whose barrier was not passed in time.
     pub(super) fn on_barrier_timeout(&mut self, cx: &mut CommandContext<'_>) {
+        self.expiring = self.unanswered.expire(cx.now.wall);
         while let Some(undecided) = self.barriers.next_expired(cx.now.mono) {
             self.on_undecided(undecided, cx);
         }
@@ -455,10 +494,12 @@ impl HomeCommands {
     }
 }
 
-/// Whether commands to these topics can be decided: replies are loaded, and the topic that they are
-/// written to is there.
-fn is_usable(at: CommandTopics, cx: &CommandContext<'_>) -> bool {
-    cx.topics[at.replies].is_live() && cx.topics[at.to].view().is_some()
+/// Whether a command to these topics can be decided: replies are loaded, and the topic that it is
+/// written to is there. A strict route needs that topic's unanswered commands too.
+fn is_usable(request: &CommandRequest, at: CommandTopics, cx: &CommandContext<'_>) -> bool {
+    let (to, replies) = (&cx.topics[at.to], &cx.topics[at.replies]);
+    let indexed = request.dedupe != Dedupe::Strict || to.is_live();
+    replies.is_live() && to.view().is_some() && indexed
 }
 
 /// Whether a reply of this very request is stored, or the request is in flight here.

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::kafka::{Client, Event, ProduceRefused, TopicHandle, TopicView};
 use crate::log::Step;
 use crate::metrics::{IgnoredReply, TopicMetrics};
-use crate::model::{CommandKey, ExchangeId, Instant, Now};
+use crate::model::{CommandKey, CorrelationId, ExchangeId, Instant, Now};
 
 use super::lookups::Lookups;
 use crate::route::{Failure, Refused};
@@ -218,6 +218,12 @@ impl Commands {
     #[cfg(test)]
     pub(super) fn entry_bytes(&self) -> usize {
         self.table.replies.stats().entry_bytes
+    }
+
+    /// Whether the reply to exactly this request is stored.
+    pub(super) fn has_reply(&self, id: CorrelationId) -> bool {
+        let stored = self.table.replies.get(id.key, id.fingerprint);
+        stored.is_some_and(|it| it.id == id)
     }
 
     /// The number of commands in flight.

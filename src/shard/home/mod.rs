@@ -29,6 +29,7 @@ mod topic;
 mod topic_ids;
 mod topic_log;
 mod topics;
+mod unanswered;
 
 use std::sync::Arc;
 
@@ -94,17 +95,20 @@ impl Home {
                 topics.push(Topic::new(index, handle, &snapshot, &hasher));
             }
         }
+        let mut commands = HomeCommands::new(hasher);
+        commands.load(&snapshot, &topics);
         Self {
             snapshot,
             clusters: Clusters::new(clusters),
             topics,
-            commands: HomeCommands::new(hasher),
+            commands,
             counted: broker_counts::Counted::default(),
         }
     }
 
     /// Takes over a snapshot with the same topics and clusters.
     pub(super) fn load(&mut self, snapshot: Arc<Snapshot>) {
+        self.commands.load(&snapshot, &self.topics);
         self.snapshot = snapshot;
     }
 

@@ -76,9 +76,13 @@ impl World {
 
     /// With these settings of `[kafka]` too.
     fn with(settings: &str) -> Self {
+        Self::of_config(settings.to_owned() + CONFIG)
+    }
+
+    fn of_config(text: String) -> Self {
         let file = ConfigFile {
             name: "gateway.toml".into(),
-            text: settings.to_owned() + CONFIG,
+            text,
         };
         let sources = Sources {
             file: Some(file),
@@ -176,7 +180,7 @@ impl World {
     /// The read of a topic's partition.
     fn key(&mut self, name: &str) -> ReadKey {
         let lane = match name {
-            REPLIES => Lane::Replies,
+            REPLIES | COMMANDS => Lane::Replies,
             _ => Lane::Streams,
         };
         let topic = self.topic(name).handle();
@@ -235,12 +239,22 @@ impl World {
     }
 
     fn sends_as(&mut self, request: u32, key: CommandKey, dedupe: Dedupe, patience: Duration) {
+        self.sends_request(request, (key, Fingerprint([0; 16])), dedupe, patience);
+    }
+
+    fn sends_request(
+        &mut self,
+        request: u32,
+        (key, fingerprint): (CommandKey, Fingerprint),
+        dedupe: Dedupe,
+        patience: Duration,
+    ) {
         let request = CommandRequest {
             exchange: exchange(request),
             topic: self.topic(COMMANDS).index(),
             replies: self.topic(REPLIES).index(),
             key,
-            fingerprint: Fingerprint([0; 16]),
+            fingerprint,
             record: CommandRecord {
                 key: Some(Bytes::from_static(b"k")),
                 headers: Vec::new(),

@@ -15,13 +15,14 @@
 //! | [`Topic`] | passes on what one of them learns and another must know |
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::command::Expired;
 use crate::kafka::{
     Client, Doing, Event, KafkaError, Lane, MissingReason, StartAt, TopicHandle, TopicView,
 };
 use crate::log::{Batch, BatchBuilder, Change, GapReason, Next, Seq, Step};
-use crate::model::{ExchangeId, Instant, Now, Offset, Partition, ShardId};
+use crate::model::{ExchangeId, Instant, Now, Offset, Partition, ShardId, UnixMillis};
 
 use super::commands::Commands;
 use super::context::{HomeContext, note};
@@ -60,6 +61,8 @@ pub(super) struct Topic {
     counts: Counts,
     /// Where the topic holds replies: the commands that wait for them.
     commands: Option<Commands>,
+    /// Steps that the index of unanswered commands has not seen. `None`: no route needs it.
+    unindexed: Option<Vec<Arc<Step>>>,
 }
 
 impl Topic {
@@ -91,6 +94,7 @@ impl Topic {
             history: History::new(plan.encodings.clone(), streams_max),
             counts: Counts::default(),
             commands,
+            unindexed: plan.strict.then(Vec::new),
         }
     }
 
@@ -120,11 +124,6 @@ impl Topic {
     #[cfg(test)]
     pub(super) const fn log(&self) -> Option<&TopicLog> {
         self.log.as_ref()
-    }
-
-    /// Whether the home reads the topic.
-    pub(super) const fn is_read(&self) -> bool {
-        self.is_read
     }
 
     /// Whether the topic's routes can be served.
@@ -244,10 +243,14 @@ impl Topic {
         let Some(log) = &mut self.log else { return };
         let known = log.parts().len() as u32;
         let whole = plan.holds_replies || self.shown.is_cached(plan);
+        let commands = &cx.snapshot.config.settings.commands;
         // A partition that was added is read from its start: no client has seen any of it.
         let from = match (known > 0, whole) {
             (true, _) => StartAt::At(Next::default()),
             (false, true) => StartAt::Earliest,
+            (false, false) if plan.is_indexed() => {
+                StartAt::Since(before(cx.now.wall, commands.open_limit + SKEW_MAX))
+            }
             (false, false) => StartAt::Latest,
         };
         for _ in known..view.partitions {
@@ -533,6 +536,9 @@ impl Topic {
             let text = ": the log has nothing more that can't be decoded";
             self.note(Level::Info, text, cx);
         }
+        if let Some(unindexed) = &mut self.unindexed {
+            unindexed.push(step.clone());
+        }
         let live = self.is_live();
         if let Some(commands) = &mut self.commands {
             commands.apply(&step, live, cx.now, cx.out);
@@ -571,6 +577,18 @@ impl Topic {
             && log.pause_if_full(cx.client)
         {
             self.counts.on_paused(log.parts().len());
+        }
+    }
+
+    /// Whether steps wait for the index of unanswered commands.
+    pub(super) fn has_unindexed(&self) -> bool {
+        self.unindexed.as_ref().is_some_and(|it| !it.is_empty())
+    }
+
+    /// Moves the steps that the index of unanswered commands has not seen to `steps`.
+    pub(super) fn take_unindexed(&mut self, steps: &mut Vec<Arc<Step>>) {
+        if let Some(unindexed) = &mut self.unindexed {
+            steps.append(unindexed);
         }
     }
 
@@ -756,9 +774,18 @@ impl Topic {
     }
 }
 
+/// By how much clocks of gateway instances may differ. Each dates the commands that it appends.
+const SKEW_MAX: Duration = Duration::from_secs(60);
+
+fn before(time: UnixMillis, by: Duration) -> UnixMillis {
+    let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+    UnixMillis(time.0.saturating_sub(by))
+}
+
 /// The lane of the reads that follow the topic's end.
 const fn lane(plan: &TopicPlan) -> Lane {
-    if plan.holds_replies {
+    // No stream may delay a decision about a command.
+    if plan.holds_replies || plan.is_indexed() {
         Lane::Replies
     } else {
         Lane::Streams

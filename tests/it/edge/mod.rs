@@ -1,5 +1,6 @@
 //! Every scenario on the development broker, and tests that need no cluster or a broken one.
 
+mod barriers;
 mod brokers;
 mod denied;
 mod early_answers;
@@ -13,6 +14,7 @@ mod malformed;
 mod output;
 mod pressure;
 mod refused_starts;
+mod schemas;
 mod signals;
 mod soak;
 mod tls;

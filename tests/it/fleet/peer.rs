@@ -376,6 +376,7 @@ impl Peer {
                     self.rejections_due -= u32::from(rejected);
                     self.notes.push(note.text);
                 }
+                ControlMessage::CheckBody(..) => panic!("the fleet's routes have no schema"),
                 ControlMessage::Salt(..) => panic!("the fleet's brokers ask for no password"),
             }
         }

@@ -5,6 +5,7 @@
 pub mod brokers;
 pub mod commands;
 pub mod queries;
+pub mod retries;
 pub mod starting;
 pub mod streams;
 
@@ -29,6 +30,11 @@ macro_rules! on_ground {
                 a_tag_goes_to_clients_and_back_byte_for_byte,
                 if_none_match_reaches_the_service,
                 commands_of_many_clients_each_get_their_own_reply,
+            ],
+            retries: [
+                a_gateway_that_was_frozen_finds_the_reply_that_was_readable,
+                a_strict_route_joins_what_another_gateway_appended,
+                a_strict_route_runs_again_what_was_not_applied,
             ],
             queries: [
                 one_record_by_its_key,

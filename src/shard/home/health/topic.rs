@@ -362,7 +362,7 @@ impl TopicHealth {
         // Without its replies no command can be answered, even if the topic is served from memory.
         let plan = reads.plan;
         let undescribed = self.missing.and_then(MissingReason::denial).is_some();
-        let blocks_commands = denied.is_some() && plan.holds_replies
+        let blocks_commands = denied.is_some() && (plan.holds_replies || plan.is_indexed())
             || undescribed && (plan.holds_replies || plan.takes_commands);
         let state = if blocks_commands {
             CheckState::Blocked
@@ -479,13 +479,16 @@ pub(in crate::shard::home) fn compacted(view: &TopicView) -> Option<bool> {
 
 /// What an operator should change of a topic that serves its routes all the same.
 fn advice(plan: &TopicPlan, view: &TopicView) -> Option<String> {
-    let read = plan.is_shared() || plan.holds_replies;
+    let read = plan.is_read();
     let Some(compacted) = compacted(view) else {
         let text = "its configuration can't be read, so it counts as not compacted, and its \
                     retention as endless; allow DescribeConfigs on it";
         return read.then(|| text.into());
     };
-    let text = if compacted && plan.holds_replies {
+    let text = if compacted && plan.is_indexed() {
+        "it is compacted, so a newer command hides an older one with its key, and a retry of the \
+         older one may run again; set its cleanup.policy to delete"
+    } else if compacted && plan.holds_replies {
         "it is compacted, so a newer reply hides an older one and its retries run again; set its \
          cleanup.policy to delete"
     } else if !compacted && plan.queried {

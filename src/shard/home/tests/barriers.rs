@@ -30,6 +30,10 @@ impl World {
 
     /// A reply to the command is read, as record number `offset` of the replies.
     fn replied(&mut self, offset: u64, key: CommandKey) {
+        self.replied_with(offset, key, &[]);
+    }
+
+    fn replied_with(&mut self, offset: u64, key: CommandKey, headers: &[(&str, &str)]) {
         let read = self.key(REPLIES);
         let fingerprint = Fingerprint([0; 16]);
         let id = CorrelationId { key, fingerprint }.to_string();
@@ -37,6 +41,8 @@ impl World {
             timestamp: self.now.wall.0,
             ..Draft::new(offset, "k", Some("done")).header("correlation-id", id)
         };
+        let with = |reply: Draft, (name, value): &(&str, &str)| reply.header(name, *value);
+        let reply = headers.iter().fold(reply, with);
         let end = Offset(offset + 1);
         self.happens(Event::Batch {
             read,
@@ -281,4 +287,120 @@ fn a_failing_barrier_is_reported_until_it_ends() {
     assert!(named(&world).is_some());
     world.catch_up(Duration::from_secs(30));
     assert_eq!(named(&world), None);
+}
+
+/// A world with a strict route, whose topics are loaded. The commands topic has one record, of
+/// `KEY`.
+fn strict() -> World {
+    let name = "name = \"ours\"\n";
+    let strict = format!("{name}idempotency = \"required\"\ndedupe = \"strict\"\n");
+    let mut world = World::of_config(CONFIG.replace(name, &strict));
+    world.shows(7 * DAY);
+    world.reads(REPLIES, 0, &[]);
+    world.commanded(KEY);
+    world
+}
+
+impl World {
+    /// The commands topic has this one record.
+    fn commanded(&mut self, key: CommandKey) {
+        let fingerprint = Fingerprint([0; 16]);
+        let id = CorrelationId { key, fingerprint }.to_string();
+        let record = Draft {
+            timestamp: self.now.wall.0,
+            ..Draft::new(0, "k", Some("{}")).header("correlation-id", id)
+        };
+        self.reads(COMMANDS, 1, &[record]);
+    }
+
+    fn asks_strictly(&mut self, request: u32, key: CommandKey, fingerprint: u8) {
+        // The first byte is the number of the recipe.
+        let mut bytes = [fingerprint; 16];
+        bytes[0] = 0;
+        let id = (key, Fingerprint(bytes));
+        self.sends_request(request, id, Dedupe::Strict, Duration::from_secs(5));
+        let (now, out) = (self.now, &mut self.out);
+        let (commands, mut cx) = self.home.commands(now, out);
+        commands.begin_rounds(&mut cx);
+    }
+
+    /// The leaders report the ends of both topics, which are read.
+    fn both_end(&mut self, round: u64) {
+        self.ends(round, 0);
+        let topic = self.topic(COMMANDS).handle();
+        self.happens(Event::Ends {
+            topic,
+            ticket: round,
+            ends: vec![Offset(1)],
+        });
+    }
+}
+
+/// Nothing is produced: at the deadline the outcome is unknown. A record that was not sent would be
+/// withdrawn, with 503.
+#[test]
+fn strict_joins_a_command_that_is_in_the_log_and_not_answered() {
+    let mut world = strict();
+    world.asks_strictly(1, KEY, 0);
+    world.ends(1, 0);
+    assert_eq!((world.waiting(), world.home.open_commands()), (1, 0));
+    let commands = world.topic(COMMANDS).handle();
+    world.happens(Event::Ends {
+        topic: commands,
+        ticket: 1,
+        ends: vec![Offset(1)],
+    });
+    assert_eq!((world.waiting(), world.home.open_commands()), (0, 1));
+    world.catch_up(Duration::from_secs(5));
+    assert_eq!(world.problems(), [(1, "/problems/outcome-unknown")]);
+    // The reply answers a retry, which joins.
+    world.asks_strictly(2, KEY, 0);
+    world.replied(0, KEY);
+    assert_eq!(world.problems(), [(2, "reply")]);
+    assert_eq!(world.home.open_commands(), 0);
+}
+
+#[test]
+fn strict_refuses_another_request_under_the_key() {
+    let mut world = strict();
+    world.asks_strictly(1, KEY, 7);
+    world.both_end(1);
+    assert_eq!(world.problems(), [(1, "/problems/idempotency-key-reused")]);
+    assert_eq!(world.home.open_commands(), 0);
+}
+
+/// A reply with `retry: true` is not stored: the same key runs again. So it does after
+/// `commands.open_limit`.
+#[test]
+fn strict_opens_what_was_answered_or_is_too_old() {
+    let again = |mut world: World| {
+        world.asks_strictly(1, KEY, 0);
+        world.both_end(1);
+        assert_eq!(world.home.open_commands(), 1);
+        world.catch_up(Duration::from_secs(5));
+        let unsent = "/problems/broker-unavailable";
+        assert_eq!(world.problems(), [(1, unsent)], "its record was withdrawn");
+    };
+    let mut world = strict();
+    world.replied_with(0, KEY, &[("retry", "true")]);
+    again(world);
+    let mut world = strict();
+    world.catch_up(Duration::from_secs(700));
+    again(world);
+}
+
+/// A strict route is served once both topics are loaded.
+#[test]
+fn strict_waits_for_its_commands_topic() {
+    let name = "name = \"ours\"\n";
+    let strict = format!("{name}idempotency = \"required\"\ndedupe = \"strict\"\n");
+    let mut world = World::of_config(CONFIG.replace(name, &strict));
+    world.shows(7 * DAY);
+    world.reads(REPLIES, 0, &[]);
+    world.asks_strictly(1, KEY, 0);
+    assert_eq!(world.problems(), [(1, "/problems/not-ready")]);
+    world.commanded(KEY);
+    world.asks_strictly(2, KEY, 0);
+    world.both_end(1);
+    assert_eq!((world.problems(), world.home.open_commands()), (vec![], 1));
 }
