@@ -18,6 +18,7 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::records::{
@@ -95,6 +96,8 @@ pub(crate) struct World {
     pub(crate) ends: Ends,
     ready: bool,
     written: i64,
+    /// What the turns of the shard have taken, without the broker and the clients.
+    pub(crate) shard_time: Duration,
 }
 
 impl World {
@@ -167,6 +170,7 @@ impl World {
             ends: Ends::default(),
             ready: false,
             written: 0,
+            shard_time: Duration::ZERO,
         }
     }
 
@@ -185,7 +189,9 @@ impl World {
         self.now.wall = UnixMillis(self.now.wall.0 + 1);
         let mut outputs = Outputs::default();
         let Self { now, ends, .. } = self;
+        let began = std::time::Instant::now();
         self.shard.turn(*now, &mut self.inputs, ends, &mut outputs);
+        self.shard_time += began.elapsed();
         for open in outputs.open {
             let connection = self.broker.on_connect(NodeId(open.port)).expect("it is up");
             let (to_shard, from_shard) = (VecDeque::new(), Vec::new());

@@ -3,8 +3,8 @@
 //!
 //! Memory is bounded three ways. A broker is not asked again in a lane while records of its last
 //! response can be unpacked. If all of these belong to paused reads, the next response with records
-//! replaces the old one, and the paused reads fetch their records again. A lane has at most one
-//! batch that is no longer packed.
+//! replaces the old one, and the paused reads fetch their records again. The batches of a lane that
+//! are no longer packed share the bytes that one batch may have.
 
 use std::collections::VecDeque;
 
@@ -48,8 +48,8 @@ pub(super) enum Unpacked {
     Working,
     /// A piece of a partition, and the place after it.
     Piece(ReadKey, Bounds, Piece, Next),
-    /// A partition's records are all unpacked.
-    Done(ReadKey, WalkProgress),
+    /// A partition's records are all unpacked. They were of this lane and broker.
+    Done((Lane, Option<Peer>), ReadKey, WalkProgress),
     /// Records were dropped. The reader has to fetch them again.
     Dropped(Dropped),
 }
@@ -113,12 +113,11 @@ impl Backlog {
     /// unpacked.
     pub(super) fn is_busy(
         &self,
-        from: (Lane, Peer),
+        from: (Lane, Option<Peer>),
         is_paused: impl Fn(ReadKey) -> bool + Copy,
     ) -> bool {
-        let (lane, peer) = from;
         let mut responses = self.responses.iter();
-        responses.any(|it| it.from == (lane, Some(peer)) && next_part(it, is_paused).is_some())
+        responses.any(|it| it.from == from && next_part(it, is_paused).is_some())
     }
 
     /// Whether [`Self::advance`] has records to unpack for a read that is not paused.
@@ -134,7 +133,7 @@ impl Backlog {
         is_paused: impl Fn(ReadKey) -> bool + Copy,
     ) -> Option<Unpacked> {
         let (at, part) = self.next(is_paused)?;
-        self.repack_others(at, part);
+        self.make_room(at, part);
         let response = &mut self.responses[at];
         let Part { read, bounds, walk } = &mut response.parts[part];
         if walk.is_new() && response.budget == 0 {
@@ -147,12 +146,13 @@ impl Backlog {
             Advance::Piece(piece, next) => Unpacked::Piece(read, *bounds, piece, next),
             Advance::Done(progress) => {
                 response.parts.remove(part);
+                let from = response.from;
                 // Other brokers and lanes take their turn.
                 let response = self.responses.remove(at)?;
                 if !response.is_empty() {
                     self.responses.push_back(response);
                 }
-                Unpacked::Done(read, progress)
+                Unpacked::Done(from, read, progress)
             }
         };
         Some(unpacked)
@@ -187,14 +187,32 @@ impl Backlog {
         Some((at, part))
     }
 
-    /// Packs what is unpacked in the same lane, except one partition.
-    fn repack_others(&mut self, at: usize, part: usize) {
-        let lane = self.responses[at].from.0;
+    /// Makes room for the next step of one partition, within what the lane may have unpacked. What
+    /// paused reads have unpacked stays while it fits, so that it is not unpacked again each time
+    /// they continue. A batch that is not unpacked whole does not stay, because its decoder has
+    /// memory that is not counted.
+    fn make_room(&mut self, at: usize, part: usize) {
+        let response = &self.responses[at];
+        let (lane, walk) = (response.from.0, &response.parts[part].walk);
+        let room = walk.room();
+        let mut held = 0;
+        self.others(lane, (at, part), |other| {
+            held += other.unpacked_bytes();
+        });
+        self.others(lane, (at, part), |other| {
+            if held > room || other.is_unpacking() {
+                other.repack();
+            }
+        });
+    }
+
+    /// The walks of a lane, except one.
+    fn others(&mut self, lane: Lane, except: (usize, usize), mut each: impl FnMut(&mut Walk)) {
         for (i, response) in self.responses.iter_mut().enumerate() {
             if response.from.0 == lane {
-                for (p, other) in response.parts.iter_mut().enumerate() {
-                    if (i, p) != (at, part) {
-                        other.walk.repack();
+                for (p, part) in response.parts.iter_mut().enumerate() {
+                    if (i, p) != except {
+                        each(&mut part.walk);
                     }
                 }
             }
@@ -202,10 +220,11 @@ impl Backlog {
     }
 }
 
-/// The partition to unpack next: the one with a partly unpacked batch, else the first.
+/// The partition to unpack next: the one with a partly unpacked batch, else the first. Whether a
+/// read is paused is looked up for few of them, since a response may have thousands.
 fn next_part(response: &PackedResponse, is_paused: impl Fn(ReadKey) -> bool) -> Option<usize> {
-    let parts = response.parts.iter().enumerate();
-    let waiting = parts.filter(|(_, part)| !is_paused(part.read));
-    let first = waiting.min_by_key(|(at, part)| (!part.walk.is_within_batch(), *at));
-    first.map(|(at, _)| at)
+    let mut parts = response.parts.iter();
+    let begun = |part: &Part| part.walk.is_within_batch() && !is_paused(part.read);
+    let begun = parts.position(begun);
+    begun.or_else(|| response.parts.iter().position(|part| !is_paused(part.read)))
 }

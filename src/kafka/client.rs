@@ -47,7 +47,8 @@ pub struct Client {
     writer: Writer,
     ends: Ends,
     epochs: Epochs,
-    /// Whether something has happened since the last `on_time`.
+    /// Whether something has happened since the last `on_time`. What concerns reads is known to the
+    /// reader.
     dirty: bool,
     deadline: Option<Instant>,
     /// A fed client says no more often that its view is stale.
@@ -128,7 +129,7 @@ impl Client {
     /// Watches a topic: `Event::Topic` and `Event::Missing` report its state. The same name returns
     /// the same handle.
     pub fn watch(&mut self, topic: &TopicName) -> TopicHandle {
-        self.dirty = true;
+        self.on_news();
         let (handle, new) = self.shared.topics.watch(topic);
         if new {
             if let Some(directory) = &mut self.directory {
@@ -292,7 +293,7 @@ impl Client {
 
     /// The driver has established the connection, TLS included.
     pub fn on_opened(&mut self, link: LinkId, now: Now) {
-        self.dirty = true;
+        self.on_news();
         self.shared.links.on_opened(link, now);
     }
 
@@ -317,7 +318,7 @@ impl Client {
     /// Sets the token of new connections, for `Sasl::OauthBearer`. Without a token no connection is
     /// made.
     pub fn set_token(&mut self, token: Option<Secret>) {
-        self.dirty = true;
+        self.on_news();
         self.shared.links.auth.set_token(token);
     }
 
@@ -329,7 +330,7 @@ impl Client {
 
     /// Takes the result of a [`SaltRequest`], for all connections that wait for it.
     pub fn on_salted(&mut self, salted: Salted, now: Now) {
-        self.dirty = true;
+        self.on_news();
         let (links, mut cx) = self.shared.links(now);
         links.on_salted(salted, &mut cx);
     }
@@ -344,7 +345,10 @@ impl Client {
         let before = links.get(link).map(Link::state);
         links.on_bytes(link, bytes, &mut responses, &mut cx);
         let after = links.get(link).map(Link::state);
-        self.dirty |= before != after || !responses.is_empty();
+        self.dirty |= !responses.is_empty();
+        if before != after {
+            self.on_news();
+        }
         for response in responses.drain(..) {
             self.on_response(link, purpose, response, now);
         }
@@ -387,6 +391,9 @@ impl Client {
         let (links, mut cx) = self.shared.links(now);
         links.on_time(&mut cx);
         self.settle(now);
+        if self.shared.links.take_ended() {
+            self.reader.on_news();
+        }
         self.shared.wake = Wake::default();
         let mut cx = self.shared.context(now);
         self.ends.pump(&mut cx);
@@ -408,10 +415,13 @@ impl Client {
             directory.pump(&mut cx);
         }
         cx.links.wake(cx.wake);
-        if self.settle(now) {
+        if self.settle(now) || self.shared.links.has_ended() {
             self.shared.wake.at(now.mono); // A request was lost at once: call again.
         }
         self.deadline = self.shared.wake.0;
+        if self.deadline.is_some_and(|at| at <= now.mono) {
+            self.reader.on_news(); // A read may wait for it.
+        }
     }
 
     /// When `on_time` next has work, if nothing happens before. Valid right after `on_time`.
@@ -433,8 +443,7 @@ impl Client {
     pub fn unpack(&mut self, now: Now) -> bool {
         let mut cx = self.shared.context(now);
         let more = self.reader.unpack(&mut cx);
-        // A read can be asked for again once its records are unpacked.
-        self.dirty |= more;
+        self.dirty |= self.reader.is_due();
         more
     }
 
@@ -448,8 +457,14 @@ impl Client {
         self.shared.links.metric_events.next()
     }
 
-    fn fail(&mut self, link: LinkId, error: KafkaError, now: Now) {
+    /// Something has happened that any part may wait for.
+    const fn on_news(&mut self) {
         self.dirty = true;
+        self.reader.on_news();
+    }
+
+    fn fail(&mut self, link: LinkId, error: KafkaError, now: Now) {
+        self.on_news();
         let (links, mut cx) = self.shared.links(now);
         links.on_closed(link, error, &mut cx);
         self.settle(now);
@@ -494,6 +509,7 @@ impl Client {
                 self.ends.on_answer(link, (number, &asked), body, cx);
             }
             RequestTag::Epochs(number, asked) => {
+                self.reader.on_news();
                 self.epochs.on_answer(link, number, &asked, body, cx);
             }
         }
@@ -504,7 +520,7 @@ impl Client {
     }
 
     fn apply(&mut self, view: Arc<ClusterView>, now: Now) {
-        self.dirty = true;
+        self.on_news();
         let (links, mut cx) = self.shared.links(now);
         links.set_cluster(view.cluster_id.as_ref());
         links.on_view(&view, &mut cx);

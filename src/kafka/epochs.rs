@@ -35,7 +35,7 @@ const CLIENTS_OPEN_MAX: usize = 1024;
 /// Answers kept. Beyond it all are dropped, since they can be asked for again.
 const KNOWN_MAX: usize = 4096;
 /// A question that has not been repeated for this time is dropped.
-const OPEN_FOR: Duration = Duration::from_secs(10);
+pub(super) const OPEN_FOR: Duration = Duration::from_secs(10);
 
 const _: () = {
     // Questions of clients leave room for those of reads, without which nothing is fetched.

@@ -148,7 +148,8 @@ pub enum Event {
         stable_end: Offset,
     },
     /// A broker confirms that nothing has changed since the read's last `Batch`: a response within
-    /// a fetch session does not name the partition.
+    /// a fetch session does not name the partition. While others have records, an idle partition is
+    /// reported every 100 ms, not with each response.
     Unchanged {
         /// The read that the event is about.
         read: ReadKey,

@@ -6,6 +6,14 @@
 //! it is due. A partition that is paused, waits after a failure or is read elsewhere is taken out,
 //! because the broker would respond for it at once, again and again. The last bounds of each
 //! partition are kept, since a response that does not name it means that they have not changed.
+//!
+//! Of live topics, a read that a response does not name stays in flight: the broker remembers it,
+//! so the next request asks for it too. Requests and responses then cost as much as what they name,
+//! with a thousand idle partitions as with none. Whatever concerns a read that is kept so lets all
+//! of the session's reads go ([`FetchSessions::regroup`]), and the next request compares all of
+//! them with what the broker remembers.
+
+use std::time::Duration;
 
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
 use kafka_protocol::messages::{self, FetchRequest};
@@ -15,11 +23,11 @@ use uuid::Uuid;
 use super::Code;
 use super::bounds::Bounds;
 use super::context::epoch_on_wire;
-use super::event::{Lane, LinkId, TopicHandle};
-use super::read::DueRead;
+use super::due::DueRead;
+use super::event::{Lane, LinkId, ReadKey, TopicHandle};
 use super::topics::Topics;
 use super::view::{BrokerId, ClusterView};
-use crate::model::Partition;
+use crate::model::{Instant, Partition};
 
 /// The first version of Fetch with sessions.
 const SESSIONS_FROM: i16 = 7;
@@ -27,6 +35,17 @@ const SESSIONS_FROM: i16 = 7;
 const IDS_FROM: i16 = 13;
 /// The epoch that begins a session.
 const BEGIN: i32 = 0;
+/// How often kept reads are reported as unchanged. Small beside the time after which a topic counts
+/// as stale, and so long that the reports of many idle partitions cost nothing.
+const UNCHANGED_EVERY: Duration = Duration::from_millis(100);
+
+/// Reads that a response does not name, and which are unchanged.
+pub(super) enum Unnamed {
+    /// All reads in flight on the link.
+    All,
+    /// Of the reads in flight on the link, these. The others were reported a moment ago.
+    Fresh(Vec<ReadKey>),
+}
 
 /// The topics and brokers that a Fetch request names.
 #[derive(Clone, Copy)]
@@ -57,6 +76,19 @@ struct FetchSession {
     by_id: bool,
     /// The partitions that the broker remembers, sorted.
     entries: Vec<SessionEntry>,
+    /// Whether a request is in flight.
+    asked: bool,
+    /// Whether reads that no response names stay in flight.
+    keeps: bool,
+    /// Whether all reads must be let go.
+    regroup: bool,
+    /// The reads of the last request, which the response may not name.
+    fresh: Vec<ReadKey>,
+    /// Partitions of reads that have left the session. The next request names them or takes them
+    /// out.
+    released: Vec<(TopicHandle, Partition)>,
+    /// When all kept reads were last reported as unchanged.
+    reported: Instant,
 }
 
 /// A partition as the broker remembers it.
@@ -81,20 +113,36 @@ pub(super) enum Tells {
 
 impl FetchSessions {
     /// A request for `group`, which is of one broker and lane and sorted, in a version that the
-    /// broker knows. A request that names all partitions begins with number `first`. Without
-    /// `wanted` no session is used.
+    /// broker knows. If the session keeps reads, they are asked for as well; otherwise the group is
+    /// all that is asked for. A request that names all partitions begins with number `first`.
+    /// Without `wanted` no session is used. `None`: the kept reads must be let go first.
     pub(super) fn ask(
         &mut self,
-        group: &[DueRead],
+        (lane, node, group): (Lane, BrokerId, &[DueRead]),
         first: usize,
         link: LinkId,
         newest: i16,
         known: Known<'_>,
         wanted: bool,
-    ) -> (i16, FetchRequest) {
+    ) -> Option<(i16, FetchRequest)> {
         let Known { topics, view } = known;
         let names = Names::of(group, topics);
-        let by_id = newest >= IDS_FROM && names.all_have_ids();
+        let ids = newest >= IDS_FROM && names.all_have_ids();
+        let of = |it: &FetchSession| (it.lane, it.node) == (lane, node);
+        let session = self.all.iter().position(of);
+        let kept = session.map(|at| &mut self.all[at]).filter(|it| it.keeps);
+        // A session that keeps reads goes on as it is, or not at all.
+        let by_id = match kept {
+            None => ids,
+            Some(session) => {
+                let by_id = session.by_id && (ids || group.is_empty());
+                if session.link != link || session.epoch == BEGIN || by_id != session.by_id {
+                    session.regroup = true;
+                    return None;
+                }
+                by_id
+            }
+        };
         let version = if by_id {
             newest
         } else {
@@ -105,14 +153,9 @@ impl FetchSessions {
         let (tail, head) = group.split_at(first);
         let all = || head.iter().chain(tail);
         if !wanted || version < SESSIONS_FROM {
-            return (version, request.with_topics(names.topics(all())));
+            return Some((version, request.with_topics(names.topics(all()))));
         }
-        let (lane, node) = (group[0].lane, group[0].node);
-        let at = self
-            .all
-            .iter()
-            .position(|it| (it.lane, it.node) == (lane, node));
-        let at = at.unwrap_or_else(|| {
+        let at = session.unwrap_or_else(|| {
             self.all.retain(|it| view.address(it.node).is_some());
             self.all.push(FetchSession::new(lane, node, link));
             self.all.len() - 1
@@ -127,7 +170,15 @@ impl FetchSessions {
             session.by_id = by_id;
             session.entries.clear();
         }
-        let (changed, gone) = session.merge(group, &names, &mut self.spare);
+        session.asked = true;
+        session.fresh.clear();
+        session.fresh.extend(group.iter().map(|due| due.key));
+        let (changed, gone) = if session.keeps {
+            session.update(group, &names)
+        } else {
+            session.merge(group, &names, &mut self.spare)
+        };
+        session.released.clear();
         let request = request
             .with_session_id(session.id)
             .with_session_epoch(session.epoch);
@@ -138,7 +189,7 @@ impl FetchSessions {
                 .with_topics(names.topics(changed.iter()))
                 .with_forgotten_topics_data(forgotten(&gone, topics, by_id))
         };
-        (version, request)
+        Some((version, request))
     }
 
     /// The header of a response. An error of the session itself concerns no partition.
@@ -150,6 +201,7 @@ impl FetchSessions {
         let Some(session) = self.of(link) else {
             return Tells::All;
         };
+        session.asked = false;
         let begun = session.epoch == BEGIN;
         if code.0 != 0 || !begun && id != session.id {
             session.start_over();
@@ -178,9 +230,65 @@ impl FetchSessions {
         partition: (TopicHandle, Partition),
         told: Option<Bounds>,
     ) {
-        if let Some(entry) = self.of(link).and_then(|session| session.entry(partition)) {
-            entry.told = told;
+        if let Some(session) = self.of(link) {
+            session.released.push(partition);
+            if let Some(entry) = session.entry(partition) {
+                entry.told = told;
+            }
         }
+    }
+
+    /// The read of a partition that a response does not name is not in flight any more.
+    pub(super) fn release(&mut self, link: LinkId, partition: (TopicHandle, Partition)) {
+        if let Some(session) = self.of(link) {
+            session.released.push(partition);
+        }
+    }
+
+    /// A response reports changes, and its session may keep the reads that it does not name.
+    /// Returns the reads to report as unchanged: those of the last request, and now and then all.
+    /// `None`: it keeps none.
+    pub(super) fn keep(&mut self, link: LinkId, now: Instant) -> Option<Unnamed> {
+        let session = self.of(link)?;
+        // Other lanes stop and pause reads all the time, and are not asked for long.
+        let live = matches!(session.lane, Lane::Replies | Lane::Streams);
+        if session.regroup || !live {
+            return None;
+        }
+        session.keeps = true;
+        if now.since(session.reported) >= UNCHANGED_EVERY {
+            session.reported = now;
+            return Some(Unnamed::All);
+        }
+        Some(Unnamed::Fresh(std::mem::take(&mut session.fresh)))
+    }
+
+    /// Something concerns reads of a lane that may be kept. `None`: of any lane.
+    pub(super) fn regroup(&mut self, lane: Option<Lane>) {
+        let concerned = |it: &&mut FetchSession| lane.is_none_or(|lane| it.lane == lane);
+        for session in self.all.iter_mut().filter(concerned) {
+            session.regroup = true;
+        }
+    }
+
+    /// The link of a session that must let its reads go, unless it waits for a response.
+    pub(super) fn next_to_let_go(&self) -> Option<LinkId> {
+        let lets_go = |it: &&FetchSession| it.regroup && !it.asked;
+        self.all.iter().find(lets_go).map(|session| session.link)
+    }
+
+    /// No read is in flight on the link any more.
+    pub(super) fn on_let_go(&mut self, link: LinkId) {
+        if let Some(session) = self.of(link) {
+            (session.keeps, session.regroup) = (false, false);
+        }
+    }
+
+    /// Brokers that are to be asked though no read is due: they are asked for kept reads.
+    pub(super) fn kept(&self) -> impl Iterator<Item = (Lane, BrokerId)> {
+        let keeping =
+            |it: &&FetchSession| it.keeps && !it.asked && it.entries.len() > it.released.len();
+        self.all.iter().filter(keeping).map(|it| (it.lane, it.node))
     }
 
     /// The last bounds of a partition that a response does not name.
@@ -214,20 +322,63 @@ impl FetchSession {
             epoch: BEGIN,
             by_id: false,
             entries: Vec::new(),
+            asked: false,
+            keeps: false,
+            regroup: false,
+            fresh: Vec::new(),
+            released: Vec::new(),
+            reported: Instant::ZERO,
         }
     }
 
     /// The next request begins another session, and ends this one by naming it. The bounds of this
     /// one are kept until then, since the rest of the response may depend on them.
     fn start_over(&mut self) {
-        self.epoch = BEGIN;
+        (self.epoch, self.asked, self.keeps) = (BEGIN, false, false);
     }
 
     fn entry(&mut self, partition: (TopicHandle, Partition)) -> Option<&mut SessionEntry> {
-        let found = self
-            .entries
-            .binary_search_by_key(&partition, |it| it.due.partition());
+        let found = self.find(partition);
         found.ok().map(|at| &mut self.entries[at])
+    }
+
+    /// Adds `group` to the partitions that the broker remembers, and takes out those that were
+    /// released and are not in it. Returns both, as [`Self::merge`] does.
+    fn update(&mut self, group: &[DueRead], names: &Names) -> (Vec<DueRead>, Vec<SessionEntry>) {
+        let (mut changed, mut gone) = (Vec::new(), Vec::new());
+        for &due in group {
+            let (id, told) = (names.id(due.key.topic), None);
+            let entry = SessionEntry { due, id, told };
+            match self.find(due.partition()) {
+                Ok(at) if self.entries[at].id == id => {
+                    if !self.entries[at].due.asks_the_same(&due) {
+                        changed.push(due);
+                    }
+                    self.entries[at].due = due;
+                }
+                Ok(at) => {
+                    gone.push(std::mem::replace(&mut self.entries[at], entry));
+                    changed.push(due);
+                }
+                Err(at) => {
+                    self.entries.insert(at, entry);
+                    changed.push(due);
+                }
+            }
+        }
+        for partition in std::mem::take(&mut self.released) {
+            let due = group.binary_search_by_key(&partition, DueRead::partition);
+            if let (Err(_), Ok(at)) = (due, self.find(partition)) {
+                gone.push(self.entries.remove(at));
+            }
+        }
+        gone.sort_unstable_by_key(|entry| entry.due.partition());
+        (changed, gone)
+    }
+
+    fn find(&self, partition: (TopicHandle, Partition)) -> Result<usize, usize> {
+        let of = |entry: &SessionEntry| entry.due.partition();
+        self.entries.binary_search_by_key(&partition, of)
     }
 
     /// Makes `group` the partitions that the broker remembers. Returns those that are new or

@@ -55,6 +55,8 @@ pub(super) struct Links<T> {
     cluster: Option<String>,
     to_open: VecDeque<(LinkId, Address)>,
     to_close: VecDeque<LinkId>,
+    /// Whether a link has ended since [`Self::take_ended`].
+    ended: bool,
     pub(super) metric_events: MetricEvents,
     /// Requests that get no response. Those of a handshake have no tag.
     pub(super) lost: VecDeque<(LinkId, LostRequest<Option<T>>, KafkaError)>,
@@ -97,6 +99,7 @@ impl<T> Links<T> {
             cluster: None,
             to_open: VecDeque::new(),
             to_close: VecDeque::new(),
+            ended: false,
             metric_events: MetricEvents::default(),
             lost: VecDeque::new(),
         }
@@ -337,8 +340,19 @@ impl<T> Links<T> {
         }
     }
 
+    /// Whether [`Self::take_ended`] would return true.
+    pub(super) const fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Whether a link has ended since the last call: others may be tried now, or after a rest.
+    pub(super) const fn take_ended(&mut self) -> bool {
+        std::mem::replace(&mut self.ended, false)
+    }
+
     fn remove(&mut self, id: LinkId) -> Option<Link<T>> {
         let i = self.links.iter().position(|link| link.id() == id)?;
+        self.ended = true;
         self.to_open.retain(|(waiting, _)| *waiting != id);
         Some(self.links.swap_remove(i))
     }
@@ -434,6 +448,7 @@ impl<T> Links<T> {
     /// Closes a link in good order: no request is in flight on it.
     fn retire(&mut self, i: usize) {
         let link = self.links.swap_remove(i);
+        self.ended = true;
         self.to_open.retain(|(waiting, _)| *waiting != link.id());
         self.to_close.push_back(link.id());
         self.metric_events.push(MetricEvent::Disconnected {

@@ -31,6 +31,7 @@ mod codes;
 mod configs;
 mod context;
 mod directory;
+mod due;
 mod ends;
 mod epochs;
 mod error;

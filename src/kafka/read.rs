@@ -3,13 +3,13 @@
 use super::KafkaError;
 use super::bounds::Bounds;
 use super::context::Context;
-use super::event::{Event, Lane, LinkId, ReadKey, StartAt, TopicHandle};
+use super::event::{Event, Lane, LinkId, ReadKey, StartAt};
 use super::link::{Peer, Purpose};
 use super::offsets::SeekTime;
 use super::silence::Silent;
 use super::view::BrokerId;
 use crate::log::Next;
-use crate::model::{Instant, LeaderEpoch, Offset, Partition, UnixMillis};
+use crate::model::{Instant, LeaderEpoch, Offset, UnixMillis};
 
 /// The position of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,36 +173,6 @@ impl Read {
             self.leader_until = cx.now.mono.after(cx.settings.metadata_refresh);
         }
         left
-    }
-}
-
-/// A read that may be part of a Fetch now.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct DueRead {
-    pub(super) lane: Lane,
-    /// The broker to ask, a leader or a replica.
-    pub(super) node: BrokerId,
-    pub(super) key: ReadKey,
-    pub(super) leader_epoch: LeaderEpoch,
-    pub(super) next: Next,
-    pub(super) bytes_max: u32,
-    pub(super) started: bool,
-    /// Whether another broker than the leader may serve it.
-    pub(super) any_replica: bool,
-    /// See [`Read::asked_in`], which orders the reads of a Fetch.
-    pub(super) asked_in: u64,
-}
-
-impl DueRead {
-    /// What a request and its response name. A Fetch names each partition once.
-    pub(super) const fn partition(&self) -> (TopicHandle, Partition) {
-        (self.key.topic, self.key.partition)
-    }
-
-    /// Whether a session that has the one entry need not be sent the other.
-    pub(super) fn asks_the_same(&self, other: &Self) -> bool {
-        let asks = |due: &Self| (due.leader_epoch, due.next, due.bytes_max);
-        asks(self) == asks(other)
     }
 }
 

@@ -10,19 +10,20 @@ use kafka_protocol::protocol::StrBytes;
 use super::backlog::{Backlog, Dropped, PackedResponse, Unpacked};
 use super::bounds::Bounds;
 use super::context::{Context, Link};
+use super::due::{DueRead, due_read, leave_silent_replica, replica_silent_from};
 use super::epochs::Epochs;
 use super::event::{Event, Lane, LinkId, ReadKey, StartAt, TopicHandle};
-use super::fetch_session::{FetchSessions, Known, Tells};
+use super::fetch_session::{FetchSessions, Known, Tells, Unnamed};
 use super::link::{Peer, Purpose};
 use super::metric_event::MetricEvent;
-use super::read::{DueRead, Read, ReadPlace, Seek, fail};
+use super::read::{Read, ReadPlace, Seek, fail};
 use super::reads::Reads;
 use super::records::{Aborted, Fetched, Piece, WalkProgress};
 use super::request_tag::RequestTag;
 use super::requests::ResponseWindow;
-use super::silence::Silent;
 use super::start_offsets;
 use super::view::BrokerId;
+use super::wake::Wake;
 use super::wire::{Api, ResponseBody};
 use super::{Code, KafkaError};
 use crate::log::{BatchBuilder, Next};
@@ -39,6 +40,12 @@ pub(super) struct Reader {
     fetches: u64,
     backlog: Backlog,
     sessions: FetchSessions,
+    /// Whether [`Self::pump`] may find work: something has happened that concerns reads.
+    due: bool,
+    /// When it has work otherwise.
+    wake: Wake,
+    /// Whether a read waits for newer metadata.
+    stale: bool,
     /// Room for what is due, kept.
     scratch: Vec<DueRead>,
 }
@@ -50,6 +57,9 @@ impl Reader {
             fetches: 0,
             backlog: Backlog::default(),
             sessions: FetchSessions::default(),
+            due: true,
+            wake: Wake::default(),
+            stale: false,
             scratch: Vec::new(),
         }
     }
@@ -57,17 +67,36 @@ impl Reader {
     pub(super) fn read(&mut self, key: ReadKey, from: StartAt, bytes_max: u32) {
         self.backlog.forget(key);
         self.reads.insert(key, from, bytes_max);
+        self.sessions.regroup(Some(key.lane));
+        self.due = true;
     }
 
     pub(super) fn stop(&mut self, key: ReadKey) {
         self.backlog.forget(key);
         self.reads.remove(key);
+        self.sessions.regroup(Some(key.lane));
     }
 
     pub(super) fn pause(&mut self, key: ReadKey, paused: bool) {
         if let Some(read) = self.reads.get_mut(key) {
             read.paused = paused;
+            if read.flight.is_some() {
+                self.sessions.regroup(Some(key.lane));
+            }
+            // Also after a pause: records of this read may be all that the broker waited for.
+            self.due = true;
         }
+    }
+
+    /// Something has happened that reads may wait for: a link can be used, or the end of an epoch
+    /// is known.
+    pub(super) const fn on_news(&mut self) {
+        self.due = true;
+    }
+
+    /// Whether [`Self::pump`] may find work before its time.
+    pub(super) const fn is_due(&self) -> bool {
+        self.due
     }
 
     pub(super) fn is_asked(&self, key: ReadKey) -> bool {
@@ -80,49 +109,57 @@ impl Reader {
         for (_, read) in self.reads.iter_mut() {
             read.not_before = Instant::ZERO;
         }
+        self.sessions.regroup(None);
+        self.due = true;
     }
 
     /// The topic was re-created: its reads end.
     pub(super) fn drop_topic(&mut self, topic: TopicHandle) {
         self.backlog.forget_topic(topic);
         self.reads.remove_topic(topic);
+        self.sessions.regroup(None);
     }
 
-    /// Sends the ListOffsets and Fetch requests that are due.
+    /// Sends the ListOffsets and Fetch requests that are due. Looks at reads only if something has
+    /// happened that concerns them: commands, records that are unpacked and time that passes cost
+    /// the same with one read as with thousands.
     pub(super) fn pump(&mut self, epochs: &mut Epochs, cx: &mut Context<'_>) {
-        start_offsets::pump(&mut self.reads, cx);
-        self.leave_silent_replicas(cx);
+        let on_time = self.wake.0.is_some_and(|at| at <= cx.now.mono);
+        if self.due || on_time {
+            self.due = false;
+            let others = (std::mem::take(cx.wake), std::mem::take(cx.stale));
+            self.pump_all(epochs, cx);
+            (self.wake, self.stale) = (*cx.wake, *cx.stale);
+            (*cx.wake, *cx.stale) = others;
+        }
+        *cx.stale |= self.stale;
+        if let Some(at) = self.wake.0 {
+            cx.wake.at(at);
+        }
+    }
+
+    fn pump_all(&mut self, epochs: &mut Epochs, cx: &mut Context<'_>) {
+        while let Some(link) = self.sessions.next_to_let_go() {
+            self.let_go(link);
+        }
+        if !cx.settings.rack.is_empty() {
+            self.reads.activate_all(); // A replica in the rack may be silent.
+        }
+        let keys = self.reads.take_active();
         let mut due = std::mem::take(&mut self.scratch);
         due.clear();
-        for (key, read) in self.reads.iter_mut() {
-            let ReadPlace::At(next) = read.place else {
+        let (mut sought, mut at_replicas) = (false, false);
+        for &key in &keys {
+            let Some(read) = self.reads.get_mut(key) else {
                 continue;
             };
-            if read.flight.is_some() || read.unpacking || read.paused {
-                continue;
-            }
-            if read.not_before > cx.now.mono {
-                cx.wake.at(read.not_before);
-            } else if let Some((leader, leader_epoch)) = cx.leader(key.topic, key.partition)
-                && (read.checked == leader_epoch
-                    || epochs.may_continue((key, read), next, leader_epoch, cx))
-            {
-                // A log that was cut back has moved it.
-                let ReadPlace::At(next) = read.place else {
-                    continue;
-                };
-                due.push(DueRead {
-                    lane: key.lane,
-                    node: read.replica(key.lane, cx).unwrap_or(leader),
-                    key,
-                    leader_epoch,
-                    next,
-                    bytes_max: read.bytes_max,
-                    started: read.started,
-                    any_replica: read.leader_until <= cx.now.mono,
-                    asked_in: read.asked_in,
-                });
-            }
+            at_replicas |= read.is_at_replica();
+            leave_silent_replica(read, cx);
+            sought |= matches!(read.place, ReadPlace::Sought { .. });
+            due.extend(due_read((key, read), epochs, cx));
+        }
+        if sought {
+            start_offsets::pump(&mut self.reads, cx);
         }
         // A Fetch names a partition once, so its reads take turns.
         due.sort_unstable_by_key(|due| {
@@ -130,37 +167,37 @@ impl Reader {
         });
         due.dedup_by_key(|due| (due.lane, due.node, due.partition()));
         for group in due.chunk_by(|a, b| (a.lane, a.node) == (b.lane, b.node)) {
-            self.fetch(group, cx);
+            self.fetch((group[0].lane, group[0].node), group, cx);
+        }
+        // Brokers with kept reads only. Those that were asked above are asked already.
+        let kept: Vec<_> = self.sessions.kept().collect();
+        for (lane, node) in kept {
+            let is_due = |due: &DueRead| (due.lane, due.node) == (lane, node);
+            if !due.iter().any(is_due) {
+                self.fetch((lane, node), &[], cx);
+            }
         }
         self.scratch = due;
-        for (_, read) in self.reads.iter() {
-            if let Some(from) = replica_silent_from(read, cx) {
-                cx.wake.at(from);
+        self.reads.keep_active(keys);
+        if at_replicas {
+            for (_, read) in self.reads.iter() {
+                if let Some(from) = replica_silent_from(read, cx) {
+                    cx.wake.at(from);
+                }
             }
         }
     }
 
-    /// If a response of the broker in the client's rack is overdue, reads from the leader instead,
-    /// which has every record that the replica has. A late response is ignored.
-    fn leave_silent_replicas(&mut self, cx: &Context<'_>) {
-        for (_, read) in self.reads.iter_mut() {
-            if replica_silent_from(read, cx).is_some_and(|from| from <= cx.now.mono) {
-                read.flight = None;
-                read.leave_replica(cx);
-            }
-        }
-    }
-
-    fn fetch(&mut self, group: &[DueRead], cx: &mut Context<'_>) {
-        let DueRead { lane, node, .. } = group[0];
-        let from = (lane, Peer::Node(node));
+    /// Asks a broker for the reads of `group` in a lane, and for those that the session keeps.
+    fn fetch(&mut self, (lane, node): (Lane, BrokerId), group: &[DueRead], cx: &mut Context<'_>) {
+        let from = (lane, Some(Peer::Node(node)));
         if self
             .backlog
             .is_busy(from, |read| is_paused(&self.reads, read))
         {
             return;
         }
-        let (wait, window) = wait(group, cx);
+        let (wait, window) = wait(lane, group, cx);
         let idle = cx.link(node, Purpose::Fetch(lane));
         // Reads that become due while a Fetch is in flight go with the next one.
         let Some(link) = idle.filter(|link| link.in_flight() == 0) else {
@@ -176,16 +213,20 @@ impl Reader {
             }
         };
         self.fetches += 1;
-        self.set_flight(group, link);
-        let first = (self.fetches % group.len() as u64) as usize;
+        let first = (self.fetches % group.len().max(1) as u64) as usize;
         let sessions = cx.settings.fetch_sessions;
         let known = Known {
             topics: cx.topics,
             view: cx.view,
         };
-        let (version, request) = self
+        let asked = self
             .sessions
-            .ask(group, first, link, newest, known, sessions);
+            .ask((lane, node, group), first, link, newest, known, sessions);
+        let Some((version, request)) = asked else {
+            self.due = true;
+            return cx.wake.at(cx.now.mono);
+        };
+        self.set_flight(group, link);
         let mut request = request
             .with_max_wait_ms(wait.as_millis() as i32)
             .with_min_bytes(1)
@@ -201,13 +242,9 @@ impl Reader {
     }
 
     fn set_flight(&mut self, group: &[DueRead], link: LinkId) {
-        let mut group = group.iter().peekable();
-        let first = group.peek().expect("a group has one").key;
-        for (key, read) in self.reads.iter_mut_from(first) {
-            if group.next_if(|due| due.key == key).is_some() {
+        for due in group {
+            if let Some(read) = self.reads.get_mut(due.key) {
                 (read.flight, read.asked_in) = (Some(link), self.fetches);
-            } else if group.peek().is_none() {
-                return;
             }
         }
     }
@@ -222,6 +259,7 @@ impl Reader {
         body: ResponseBody,
         cx: &mut Context<'_>,
     ) {
+        self.due = true;
         let response = match body.decode::<FetchRequest>() {
             Ok(response) => response,
             Err(error) => {
@@ -251,9 +289,11 @@ impl Reader {
         let peer = cx.links.get(link).map(Link::peer);
         let budget = u64::from(cx.settings.decompressed_bytes_max);
         let mut records = PackedResponse::new(link, (lane, peer), budget);
+        let mut forgotten = false;
         for topic in response.responses {
             let Some(handle) = cx.topics.find(&topic.topic, topic.topic_id) else {
                 self.sessions.on_lost(link); // The broker does not report it again.
+                forgotten = true;
                 continue;
             };
             for data in topic.partitions {
@@ -275,42 +315,66 @@ impl Reader {
             cx.saw(Api::Fetch, whole);
         }
         match whole.0 {
-            _ if tells == Tells::Over || muted && whole.0 == 0 => self.land(link),
+            _ if tells == Tells::Over || muted && whole.0 == 0 => self.let_go(link),
             0 => self.on_unnamed(link, tells, cx),
             _ => self.fail_all(link, &KafkaError::Broker(whole), cx),
+        }
+        if forgotten {
+            self.let_go(link);
         }
     }
 
     /// The reads that are still in flight on a link may be asked for again.
-    fn land(&mut self, link: LinkId) {
+    fn let_go(&mut self, link: LinkId) {
         for (_, read) in self.reads.iter_mut() {
             read.flight = read.flight.filter(|flight| *flight != link);
         }
+        self.sessions.on_let_go(link);
+        self.reads.activate_all();
     }
 
     /// Partitions that a response does not name: what was reported of them last is still true.
     fn on_unnamed(&mut self, link: LinkId, tells: Tells, cx: &mut Context<'_>) {
+        let news = tells == Tells::News;
+        // With a rack, each read may have to go to another broker at any time.
+        let keeps = news && cx.settings.rack.is_empty();
+        let keeps = keeps.then(|| self.sessions.keep(link, cx.now.mono));
+        let (unnamed, keeps) = match keeps.flatten() {
+            Some(Unnamed::Fresh(keys)) => (keys, true),
+            Some(Unnamed::All) => (self.reads.on_link(link).collect(), true),
+            None => (self.reads.on_link(link).collect(), false),
+        };
         let mut to_tell = Vec::new();
-        for (key, read) in self.reads.iter_mut() {
+        for key in unnamed {
+            let keeps = keeps && self.reads.is_alone(key);
+            let Some(read) = self.reads.get_mut(key) else {
+                continue;
+            };
             if read.flight != Some(link) {
                 continue;
             }
-            let told = match tells {
-                Tells::News => self.sessions.told(link, (key.topic, key.partition)),
-                _ => None,
+            let partition = (key.topic, key.partition);
+            let told = news.then(|| self.sessions.told(link, partition)).flatten();
+            let whole = read.started && read.failures == 0;
+            if !(keeps && whole && told.is_some()) {
+                read.flight = None;
+                self.sessions.release(link, partition);
+                self.reads.activate(key);
+            }
+            let Some(read) = self.reads.get_mut(key) else {
+                continue;
             };
             match told {
                 None => {
-                    read.flight = None;
                     let error = KafkaError::Protocol("a Fetch answer without the partition");
                     fail(key, read, error, cx);
                 }
-                Some(told) if !read.started || read.failures > 0 => to_tell.push((key, told)),
-                Some(_) => {
-                    read.flight = None;
-                    cx.events.push_back(Event::Unchanged { read: key });
-                }
+                Some(told) if !whole => to_tell.push((key, told)),
+                Some(_) => cx.events.push_back(Event::Unchanged { read: key }),
             }
+        }
+        if !keeps {
+            self.sessions.on_let_go(link);
         }
         // Reads that restarted or last failed emit an event even if no record arrived.
         for (key, told) in to_tell {
@@ -322,6 +386,8 @@ impl Reader {
     }
 
     fn fail_all(&mut self, link: LinkId, error: &KafkaError, cx: &mut Context<'_>) {
+        self.sessions.on_let_go(link);
+        self.reads.activate_all();
         for (key, read) in self.reads.iter_mut() {
             if read.flight == Some(link) {
                 read.flight = None;
@@ -341,6 +407,10 @@ impl Reader {
             return;
         };
         read.flight = None;
+        self.reads.activate(key);
+        let Some(read) = self.reads.get_mut(key) else {
+            return;
+        };
         let ReadPlace::At(next) = read.place else {
             return;
         };
@@ -409,11 +479,14 @@ impl Reader {
                 }
                 cx.events.push_back(bounds.event(key, piece, next));
             }
-            Unpacked::Done(key, progress) => {
+            Unpacked::Done(from, key, progress) => {
                 if let Some(read) = self.reads.get_mut(key) {
                     read.unpacking = false;
                     on_unpacked(key, read, progress, cx);
                 }
+                // The broker is asked again after the last of its records.
+                let reads = &self.reads;
+                self.due |= !self.backlog.is_busy(from, |read| is_paused(reads, read));
             }
             Unpacked::Dropped(dropped) => self.on_dropped(&dropped),
         }
@@ -423,7 +496,9 @@ impl Reader {
     /// Records have to be fetched again, and earlier in the next response: within a session the
     /// broker has an order of its own, in which the same ones would always come first.
     fn on_dropped(&mut self, dropped: &Dropped) {
+        self.due = true;
         self.sessions.on_lost(dropped.link);
+        self.let_go(dropped.link);
         for key in &dropped.reads {
             if let Some(read) = self.reads.get_mut(*key) {
                 read.unpacking = false;
@@ -439,6 +514,8 @@ impl Reader {
         response: ResponseBody,
         cx: &mut Context<'_>,
     ) {
+        self.due = true;
+        self.reads.activate_all();
         start_offsets::on_answer(&mut self.reads, link, asked, response, cx);
     }
 
@@ -449,12 +526,14 @@ impl Reader {
         error: &KafkaError,
         cx: &mut Context<'_>,
     ) {
+        self.due = true;
+        self.reads.activate_all();
         start_offsets::on_lost(&mut self.reads, asked, error, cx);
     }
 
     /// A link has ended with the Fetch in flight on it.
     pub(super) fn on_lost(&mut self, link: LinkId, error: &KafkaError, cx: &mut Context<'_>) {
-        *cx.stale = true;
+        (*cx.stale, self.due) = (true, true);
         self.sessions.on_lost(link);
         self.fail_all(link, error, cx);
     }
@@ -493,17 +572,11 @@ fn is_paused(reads: &Reads, key: ReadKey) -> bool {
     reads.get(key).is_some_and(|read| read.paused)
 }
 
-/// When the response of the replica that a read waits for will be overdue.
-fn replica_silent_from(read: &Read, cx: &Context<'_>) -> Option<Instant> {
-    let link = read.flight.filter(|_| read.is_at_replica())?;
-    cx.silence().link_from(link, Silent::Unavailable)
-}
-
 /// How long the broker may wait for records. Not at all while a read has not started, because the
 /// first response shows where the log ends.
-fn wait(group: &[DueRead], cx: &Context<'_>) -> (Duration, ResponseWindow) {
+fn wait(lane: Lane, group: &[DueRead], cx: &Context<'_>) -> (Duration, ResponseWindow) {
     let all_started = group.iter().all(|due| due.started);
-    let wait = match (all_started, group[0].lane) {
+    let wait = match (all_started, lane) {
         (false, _) => Duration::ZERO,
         (true, Lane::History | Lane::Again) => cx.settings.history_wait_max,
         (true, _) => cx.settings.fetch_wait_max,

@@ -1,4 +1,5 @@
-//! The reads of a client by key.
+//! The reads of a client by key, and which of them may be due. Idle partitions stay in flight from
+//! request to request, so nothing looks at their reads.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +12,10 @@ pub(super) struct Reads {
     by_key: BTreeMap<ReadKey, Read>,
     /// Of the newest read. The generation tells a read from an earlier one with the same key.
     generation: u32,
+    /// Reads that may not be in flight. Those that are not in flight are all here.
+    active: Vec<ReadKey>,
+    /// Whether any read may not be in flight.
+    all_active: bool,
 }
 
 impl Reads {
@@ -19,6 +24,52 @@ impl Reads {
         self.generation = self.generation.wrapping_add(1);
         let read = Read::new(from, self.generation, bytes_max);
         self.by_key.insert(key, read);
+        self.active.push(key);
+    }
+
+    /// The read may not be in flight any more.
+    pub(super) fn activate(&mut self, key: ReadKey) {
+        self.active.push(key);
+    }
+
+    /// Any read may not be in flight any more.
+    pub(super) const fn activate_all(&mut self) {
+        self.all_active = true;
+    }
+
+    /// Takes the keys of the reads that may be due. [`Self::keep_active`] must follow.
+    pub(super) fn take_active(&mut self) -> Vec<ReadKey> {
+        let mut active = std::mem::take(&mut self.active);
+        if std::mem::replace(&mut self.all_active, false) {
+            active.clear();
+            active.extend(self.by_key.keys());
+        } else {
+            active.sort_unstable();
+            active.dedup();
+        }
+        active
+    }
+
+    /// Gives back what [`Self::take_active`] returned. Reads that are in flight now are left out.
+    pub(super) fn keep_active(&mut self, mut keys: Vec<ReadKey>) {
+        keys.retain(|key| self.get(*key).is_some_and(|read| read.flight.is_none()));
+        keys.append(&mut self.active);
+        self.active = keys;
+    }
+
+    /// The reads in flight on a link.
+    pub(super) fn on_link(&self, link: LinkId) -> impl Iterator<Item = ReadKey> {
+        let on_link = move |(_, read): &(ReadKey, &Read)| read.flight == Some(link);
+        self.iter().filter(on_link).map(|(key, _)| key)
+    }
+
+    /// Whether no other read of its lane reads the same partition.
+    pub(super) fn is_alone(&self, key: ReadKey) -> bool {
+        let with = |id| ReadKey {
+            id: ReadId(id),
+            ..key
+        };
+        self.by_key.range(with(0)..=with(u32::MAX)).count() == 1
     }
 
     pub(super) fn remove(&mut self, key: ReadKey) {
@@ -48,15 +99,6 @@ impl Reads {
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (ReadKey, &mut Read)> {
         self.by_key.iter_mut().map(|(&key, read)| (key, read))
-    }
-
-    /// The reads from `first` on, in the order of their keys.
-    pub(super) fn iter_mut_from(
-        &mut self,
-        first: ReadKey,
-    ) -> impl Iterator<Item = (ReadKey, &mut Read)> {
-        let range = self.by_key.range_mut(first..);
-        range.map(|(&key, read)| (key, read))
     }
 
     /// The read of a partition that waits for a response on `link`. A Fetch names a partition once,

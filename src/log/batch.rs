@@ -238,6 +238,21 @@ impl BatchBuilder {
         self.batch.epoch = epoch;
     }
 
+    /// The same with a buffer that the batch may keep: it is not copied if it is the first.
+    pub fn own_buffer(&mut self, bytes: Vec<u8>, epoch: LeaderEpoch) {
+        if self.batch.bytes.is_empty() {
+            (self.base, self.batch.bytes, self.batch.epoch) = (0, bytes, epoch);
+        } else {
+            self.buffer(bytes, epoch);
+        }
+    }
+
+    /// The bytes of the newest buffer.
+    #[must_use]
+    pub fn newest_buffer(&self) -> &[u8] {
+        &self.batch.bytes[self.base as usize..]
+    }
+
     /// Adds a record of the newest buffer. Ranges outside the buffer panic when they are read: the
     /// caller has checked them.
     pub fn push(&mut self, parts: RecordParts) {

@@ -15,8 +15,9 @@ use crate::model::{Instant, ShardId};
 use crate::shard::{Inputs, ListenerId, Outputs, SocketEvent, SocketId, Turn};
 use crate::sys::{Completion, CompletionResult, Ring, Socket, Token, TokenKind};
 
-/// Most completions per pass. Others wait for the next pass, so that a turn is bounded.
-const COMPLETIONS_MAX: usize = 4096;
+/// Most completions per pass. Others wait for the next pass, so that a turn is bounded: a new
+/// connection costs some 5 µs.
+const COMPLETIONS_MAX: usize = 256;
 
 /// Wait before retrying an operation that failed because a queue of another thread was full.
 const SOON: Duration = Duration::from_millis(1);

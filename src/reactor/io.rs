@@ -14,10 +14,9 @@ pub(super) const SCRATCH_BYTES: usize = 64 << 10;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Budgets {
     pub(super) messages: Duration,
-    pub(super) broker_reads: Duration,
     pub(super) serve: Duration,
     pub(super) answer: Duration,
-    pub(super) ingest: Duration,
+    pub(super) kafka: Duration,
     pub(super) deliver: Duration,
 }
 
@@ -25,10 +24,9 @@ impl Budgets {
     const fn of(&self, part: Part) -> Duration {
         match part {
             Part::Messages => self.messages,
-            Part::BrokerReads => self.broker_reads,
             Part::Serve => self.serve,
             Part::Answer => self.answer,
-            Part::Ingest => self.ingest,
+            Part::Kafka => self.kafka,
             Part::Deliver => self.deliver,
         }
     }

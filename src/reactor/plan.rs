@@ -46,14 +46,12 @@ pub struct Plan {
     pub inbox_batches_max: usize,
     /// Time budget of [`Part::Messages`](crate::shard::Part::Messages) in one turn.
     pub messages_budget: Duration,
-    /// Time budget of [`Part::BrokerReads`](crate::shard::Part::BrokerReads) in one turn.
-    pub broker_reads_budget: Duration,
     /// Time budget of [`Part::Serve`](crate::shard::Part::Serve) in one turn.
     pub serve_budget: Duration,
     /// Time budget of [`Part::Answer`](crate::shard::Part::Answer) in one turn.
     pub answer_budget: Duration,
-    /// Time budget of [`Part::Ingest`](crate::shard::Part::Ingest) in one turn.
-    pub ingest_budget: Duration,
+    /// Time budget of [`Part::Kafka`](crate::shard::Part::Kafka) in one turn.
+    pub kafka_budget: Duration,
     /// Time budget of [`Part::Deliver`](crate::shard::Part::Deliver) in one turn.
     pub deliver_budget: Duration,
     /// Longest time for one address of an outgoing connection. An address with others after it gets
@@ -79,10 +77,9 @@ impl Default for Plan {
             sockets_max: 1 << 20,
             inbox_batches_max: 1024,
             messages_budget: Duration::from_micros(250),
-            broker_reads_budget: Duration::from_micros(250),
             serve_budget: Duration::from_micros(250),
             answer_budget: Duration::from_micros(250),
-            ingest_budget: Duration::from_micros(250),
+            kafka_budget: Duration::from_micros(250),
             deliver_budget: Duration::from_micros(250),
             connect_timeout: Duration::from_secs(10),
             turn_every: Duration::from_millis(500),

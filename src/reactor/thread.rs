@@ -124,10 +124,9 @@ fn build_driver<T: Turn>(
         own,
         budgets: Budgets {
             messages: plan.messages_budget,
-            broker_reads: plan.broker_reads_budget,
             serve: plan.serve_budget,
             answer: plan.answer_budget,
-            ingest: plan.ingest_budget,
+            kafka: plan.kafka_budget,
             deliver: plan.deliver_budget,
         },
         turn_every: plan.turn_every,

@@ -63,21 +63,20 @@ pub trait Io {
 pub enum Part {
     /// Messages of other shards. After a stall thousands may have arrived.
     Messages,
-    /// Reading the bytes that brokers sent.
-    BrokerReads,
     /// Reading and answering the requests of clients.
     Serve,
     /// Pages of collections and of *changes*, to any shard.
     Answer,
-    /// Records of brokers: unpacked, ordered, encoded and applied.
-    Ingest,
+    /// What brokers sent: their bytes are read, and records are unpacked, ordered, encoded and
+    /// applied. One budget covers all of it, because a client's request may wait for all of it.
+    Kafka,
     /// Sending pending events to streams.
     Deliver,
 }
 
 impl Part {
     /// How many parts there are.
-    pub const COUNT: usize = 6;
+    pub const COUNT: usize = 5;
 }
 
 /// What [`Io::read`] found on the socket.

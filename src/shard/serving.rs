@@ -89,10 +89,12 @@ impl Serving {
         cx: &mut TurnContext<'_, I>,
     ) {
         self.metrics.general.turns.bump();
-        let mut more = self.on_sockets(sockets, cx);
-        self.turn_home(cx);
-        more |= self.serve_clients(cx);
+        self.on_sockets(sockets, cx);
+        // Clients come first: a request that arrived during the last turn has waited for it.
+        let mut more = self.serve_clients(cx);
         more |= self.answer_deferred(cx);
+        more |= self.read_brokers(cx);
+        self.turn_home(cx);
         self.ingest(cx);
         more |= self.deliver(cx);
         self.report_applied(cx);
@@ -141,17 +143,16 @@ impl Serving {
         Ok(())
     }
 
-    /// What happened to sockets: brokers' are read at once, clients' go into the rotation. Returns
-    /// true if bytes of brokers are left.
-    #[must_use]
-    fn on_sockets<I: Io>(
-        &mut self,
-        events: &mut Vec<SocketEvent>,
-        cx: &mut TurnContext<'_, I>,
-    ) -> bool {
+    /// What happened to sockets: those that have bytes go into the rotation.
+    fn on_sockets<I: Io>(&mut self, events: &mut Vec<SocketEvent>, cx: &mut TurnContext<'_, I>) {
         for event in events.drain(..) {
             self.on_socket(event, cx);
         }
+    }
+
+    /// Reads what brokers sent, until the part is spent. Returns true if some is left.
+    #[must_use]
+    fn read_brokers<I: Io>(&mut self, cx: &mut TurnContext<'_, I>) -> bool {
         let mut more = false;
         for Cluster {
             client, sockets, ..
@@ -232,11 +233,15 @@ impl Serving {
         false
     }
 
-    /// Orders records that brokers sent until the part is spent. Steps are applied here at once, so
+    /// Orders records that brokers sent until the part is spent, which the reads have begun. At
+    /// least one step is made, or reads could use up every turn. Steps are applied here at once, so
     /// that their cost counts.
     fn ingest<I: Io>(&mut self, cx: &mut TurnContext<'_, I>) {
-        while !cx.io.spent(Part::Ingest) && self.home.ingest(cx.now, &mut self.out) {
+        while self.home.ingest(cx.now, &mut self.out) {
             self.handle_own(cx);
+            if cx.io.spent(Part::Kafka) {
+                return;
+            }
         }
     }
 

@@ -59,9 +59,9 @@ impl<W: Copy + Ord, C: Clone + Ord, T> WaitQueue<W, C, T> {
         }
     }
 
-    /// Keeps a request until `condition` is met or `deadline` expires; without a deadline, until it
-    /// is met or cancelled. Drops an earlier request of the waiter, which has no use for that answer
-    /// any more.
+    /// Keeps a request until `condition` is met or `deadline` expires. Without a deadline it waits
+    /// until it is met or cancelled. Drops an earlier request of the waiter, which has no use for
+    /// that answer any more.
     ///
     /// # Errors
     /// The queue is full. Returns the request, to be rejected.

@@ -59,7 +59,7 @@ impl Planner<'_> {
     /// | start | compacted topic | other topic |
     /// |---|---|---|
     /// | live | from the newest step on | from the newest step on |
-    /// | earliest | all that the window has, if that is the whole log, else a snapshot | from the log's start on |
+    /// | earliest | the window if it has the whole log, else a snapshot | from the log's start on |
     /// | snapshot | a snapshot | from the log's start on |
     ///
     /// A snapshot is *changes* since the log's start: the newest record of each key.
@@ -96,8 +96,8 @@ impl Planner<'_> {
         });
     }
 
-    /// Writes the first bytes of a client that starts. The id comes first. Without it, a client that
-    /// disconnects before its first event would start again and miss the events between.
+    /// Writes the first bytes of a client that starts. The id comes first. Without it, a client
+    /// that disconnects before its first event would start again and miss the events between.
     fn put_start(&mut self, own: &mut Own, snapshot: bool, why: Option<GapReason>) {
         match why {
             Some(why) => {

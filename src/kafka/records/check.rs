@@ -6,8 +6,8 @@ use std::io::Write as _;
 
 use bytes::Bytes;
 
-use super::walk::{Fetched, Piece, PieceLimits, walk};
-use super::{Aborted, RecordError, Unpacker, header};
+use super::walk::{Fetched, Piece, walk};
+use super::{Aborted, PieceLimits, RecordError, Unpacker, header};
 use crate::log::Next;
 use crate::model::{LeaderEpoch, Offset, Partition};
 

@@ -2,9 +2,8 @@
 //! to gigabytes, and what a batch claims about itself is not believed. A batch is unpacked in
 //! pieces, so that a large one does not hold up its shard.
 //!
-//! Not every format can stop anywhere. The largest piece that can't be interrupted is 128 KiB of
-//! zstd (its block), the block size of lz4 (64 KiB as Kafka writes it, 4 MiB at most), 32 KiB of
-//! snappy as the Java client frames it, and a whole batch of raw snappy, which has no blocks.
+//! Not every format can stop anywhere. The most that is unpacked without a stop is 128 KiB of zstd
+//! (its block) and the block size of lz4: 64 KiB as Kafka's clients write it, 4 MiB at most.
 
 use std::io::Read;
 
@@ -14,6 +13,7 @@ use lz4_flex::frame::FrameDecoder;
 use zstd::stream::raw::{Decoder as ZstdDecoder, InBuffer, Operation, OutBuffer};
 
 use super::RecordError;
+use super::snappy::SnappyBlock;
 
 /// Capacity of a kept buffer, at most. A larger one was needed for one large batch.
 pub(super) const SCRATCH_BYTES_KEPT: usize = 256 << 10;
@@ -44,23 +44,34 @@ impl Default for Unpacker {
 /// The records section of a batch on its way out of its compression.
 pub(super) struct Unpacking {
     format: Format,
-    out: Vec<u8>,
-    cap: u32,
+    out: Output,
 }
 
 impl std::fmt::Debug for Unpacking {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Unpacking {{ {} bytes }}", self.out.len())
+        write!(f, "Unpacking {{ {} bytes }}", self.len())
     }
+}
+
+/// What is unpacked. A batch has at most `cap` bytes of it.
+struct Output {
+    /// What [`Unpacking::cut`] has left.
+    bytes: Vec<u8>,
+    /// The number of bytes that were cut off.
+    cut: usize,
+    cap: u32,
 }
 
 /// How the rest is packed.
 enum Format {
     Gzip(Box<MultiGzDecoder<Reader<Bytes>>>),
     /// One block of raw snappy.
-    Snappy(Bytes),
+    Snappy(SnappyBlock),
     /// Blocks, each a big-endian length and raw snappy.
-    Xerial(Bytes),
+    Xerial {
+        block: Option<SnappyBlock>,
+        rest: Bytes,
+    },
     Lz4(Box<FrameDecoder<Reader<Bytes>>>),
     Zstd {
         decoder: ZstdDecoder<'static>,
@@ -69,13 +80,13 @@ enum Format {
     },
 }
 
-/// The records section of a batch, not compressed.
+/// Records of a batch, not compressed.
 #[derive(Debug)]
 pub(super) enum Body {
-    /// As the broker sent them.
-    Sent(Bytes),
+    /// Part of a larger buffer, such as the broker's response.
+    Shared(Bytes),
     /// In a buffer of their own. See [`Unpacker::give_back`].
-    Unpacked(Vec<u8>),
+    Own(Vec<u8>),
 }
 
 impl std::ops::Deref for Body {
@@ -83,10 +94,38 @@ impl std::ops::Deref for Body {
 
     fn deref(&self) -> &[u8] {
         match self {
-            Self::Sent(bytes) => bytes,
-            Self::Unpacked(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+            Self::Own(bytes) => bytes,
         }
     }
+}
+
+impl Body {
+    /// Takes the first `len` bytes.
+    pub(super) fn split_to(&mut self, len: usize) -> Self {
+        match self {
+            Self::Shared(bytes) => Self::Shared(bytes.split_to(len)),
+            Self::Own(bytes) => Self::Own(split_to(bytes, len)),
+        }
+    }
+
+    /// The same bytes, so that taking some of them copies none.
+    pub(super) fn into_shared(self) -> Self {
+        match self {
+            Self::Own(bytes) => Self::Shared(Bytes::from(bytes)),
+            shared @ Self::Shared(_) => shared,
+        }
+    }
+}
+
+/// Takes the first `len` bytes without a copy, and copies the rest.
+fn split_to(bytes: &mut Vec<u8>, len: usize) -> Vec<u8> {
+    let rest = bytes.split_off(len);
+    let mut first = std::mem::replace(bytes, rest);
+    if first.capacity() > len + len / 4 {
+        first.shrink_to_fit();
+    }
+    first
 }
 
 /// What becomes of a records section at first.
@@ -118,13 +157,21 @@ impl Unpacker {
         packed: Bytes,
         cap: u32,
     ) -> Result<Begun, RecordError> {
+        let mut out = Output {
+            bytes: Vec::new(),
+            cut: 0,
+            cap,
+        };
         let format = match codec {
             0 if packed.len() > cap as usize => return Err(RecordError::TooLarge(cap)),
             0 => return Ok(Begun::Whole(packed)),
             1 => Format::Gzip(Box::new(MultiGzDecoder::new(packed.reader()))),
-            2 if !packed.starts_with(XERIAL_MAGIC) => Format::Snappy(packed),
+            2 if !packed.starts_with(XERIAL_MAGIC) => Format::Snappy(out.snappy(packed)?),
             2 if packed.len() < XERIAL_HEADER_LEN => return Err(RecordError::Compressed),
-            2 => Format::Xerial(packed.slice(XERIAL_HEADER_LEN..)),
+            2 => Format::Xerial {
+                block: None,
+                rest: packed.slice(XERIAL_HEADER_LEN..),
+            },
             3 => Format::Lz4(Box::new(FrameDecoder::new(packed.reader()))),
             4 => Format::Zstd {
                 decoder: self.take_zstd()?,
@@ -133,14 +180,14 @@ impl Unpacker {
             },
             _ => return Err(RecordError::Codec(codec)),
         };
-        let mut out = std::mem::take(&mut self.scratch);
-        out.clear();
-        Ok(Begun::Packed(Unpacking { format, out, cap }))
+        out.bytes = std::mem::take(&mut self.scratch);
+        out.bytes.clear();
+        Ok(Begun::Packed(Unpacking { format, out }))
     }
 
     /// Takes back the buffer of a body that is no longer needed.
     pub(super) fn give_back(&mut self, body: Body) {
-        if let Body::Unpacked(bytes) = body
+        if let Body::Own(bytes) = body
             && bytes.capacity() <= SCRATCH_BYTES_KEPT
         {
             self.scratch = bytes;
@@ -185,29 +232,23 @@ impl Unpacking {
         unpacker: &mut Unpacker,
         bytes: usize,
     ) -> Result<bool, RecordError> {
-        let Self { format, out, cap } = self;
+        let Self { format, out } = self;
         match format {
-            Format::Gzip(decoder) => read_more(decoder, out, *cap, bytes),
-            Format::Lz4(decoder) => read_more(decoder, out, *cap, bytes),
-            Format::Snappy(block) => {
-                snappy_block(&mut unpacker.snappy, block, *cap, out)?;
-                Ok(true)
-            }
-            Format::Xerial(rest) => {
-                let end = out.len() + bytes;
-                while out.len() < end {
-                    if rest.is_empty() {
-                        return Ok(true);
+            Format::Gzip(decoder) => out.read_more(decoder, bytes),
+            Format::Lz4(decoder) => out.read_more(decoder, bytes),
+            Format::Snappy(block) => block.advance(&mut unpacker.snappy, &mut out.bytes, bytes),
+            Format::Xerial { block, rest } => {
+                let end = out.bytes.len() + bytes;
+                while out.bytes.len() < end {
+                    let mut present = match block.take() {
+                        Some(present) => present,
+                        None if rest.is_empty() => return Ok(true),
+                        None => out.snappy(next_frame(rest)?)?,
+                    };
+                    let left = end - out.bytes.len();
+                    if !present.advance(&mut unpacker.snappy, &mut out.bytes, left)? {
+                        *block = Some(present);
                     }
-                    if rest.len() < 4 {
-                        return Err(RecordError::Compressed);
-                    }
-                    let len = rest.get_u32() as usize;
-                    if len > rest.len() {
-                        return Err(RecordError::Compressed);
-                    }
-                    let block = rest.split_to(len);
-                    snappy_block(&mut unpacker.snappy, &block, *cap, out)?;
                 }
                 Ok(false)
             }
@@ -215,110 +256,128 @@ impl Unpacking {
                 decoder,
                 packed,
                 at,
-            } => zstd_more(decoder, packed, at, out, *cap, bytes),
+            } => out.zstd_more(decoder, packed, at, bytes),
         }
     }
 
-    /// How much is unpacked so far.
+    /// How much is unpacked so far, with what was cut off.
     pub(super) const fn len(&self) -> usize {
-        self.out.len()
+        self.out.cut + self.out.bytes.len()
     }
 
-    /// Returns the unpacked section, once [`Self::advance`] has returned true.
+    /// What is unpacked and not cut off.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.out.bytes
+    }
+
+    /// Whether [`Self::cut`] may be called. The bytes of a snappy block are read again until it
+    /// ends.
+    pub(super) const fn can_be_cut(&self) -> bool {
+        !matches!(
+            self.format,
+            Format::Snappy(_) | Format::Xerial { block: Some(_), .. }
+        )
+    }
+
+    /// Cuts off the first `len` of [`Self::bytes`].
+    pub(super) fn cut(&mut self, len: usize) -> Body {
+        let first = split_to(&mut self.out.bytes, len);
+        // The rest grows to about as much, and by what is unpacked at once.
+        self.out.bytes.reserve(len + len / 4);
+        self.out.cut += len;
+        Body::Own(first)
+    }
+
+    /// Returns what is not cut off, once [`Self::advance`] has returned true.
     pub(super) fn finish(self, unpacker: &mut Unpacker) -> Body {
         if let Format::Zstd { decoder, .. } = self.format {
             unpacker.zstd = Some(decoder);
         }
-        Body::Unpacked(self.out)
+        Body::Own(self.out.bytes)
     }
 }
 
-#[expect(
-    clippy::indexing_slicing,
-    reason = "start is the length before the resize"
-)]
-fn snappy_block(
-    decoder: &mut snap::raw::Decoder,
-    block: &[u8],
-    cap: u32,
-    out: &mut Vec<u8>,
-) -> Result<(), RecordError> {
-    let len = snap::raw::decompress_len(block).map_err(|_| RecordError::Compressed)?;
-    // The densest element is 64 bytes from 2: a greater length lies, and is not allocated.
-    if len > block.len().saturating_mul(64) {
+/// The packed bytes of the next block in the Java client's framing.
+fn next_frame(rest: &mut Bytes) -> Result<Bytes, RecordError> {
+    if rest.len() < 4 {
         return Err(RecordError::Compressed);
     }
-    if out.len() + len > cap as usize {
-        return Err(RecordError::TooLarge(cap));
+    let len = rest.get_u32() as usize;
+    if len > rest.len() {
+        return Err(RecordError::Compressed);
     }
-    let start = out.len();
-    out.resize(start + len, 0);
-    match decoder.decompress(block, &mut out[start..]) {
-        Ok(n) if n == len => Ok(()),
-        _ => Err(RecordError::Compressed),
-    }
+    Ok(rest.split_to(len))
 }
 
-#[expect(
-    clippy::indexing_slicing,
-    reason = "start is the length before the resize; at, what was read"
-)]
-fn zstd_more(
-    decoder: &mut ZstdDecoder<'static>,
-    packed: &[u8],
-    at: &mut usize,
-    out: &mut Vec<u8>,
-    cap: u32,
-    bytes: usize,
-) -> Result<bool, RecordError> {
-    let end = out.len() + bytes;
-    while out.len() < end {
-        // One byte beyond the cap tells "too large" from "just fits".
-        let room = (cap as usize + 1).saturating_sub(out.len());
-        let start = out.len();
-        let guess = match start {
-            0 => first_guess(packed.len(), cap),
-            _ => start.max(1024),
-        };
-        let offered = guess.min(end - start);
-        out.resize(start + offered.min(room), 0);
-        let mut input = InBuffer::around(&packed[*at..]);
-        let mut output = OutBuffer::around(&mut out[start..]);
-        let ran = decoder.run(&mut input, &mut output);
-        let (read, written) = (input.pos(), output.pos());
-        let full = start + written == out.len();
-        out.truncate(start + written);
-        let hint = ran.map_err(|_| RecordError::Compressed)?;
-        *at += read;
-        if out.len() > cap as usize {
-            return Err(RecordError::TooLarge(cap));
-        }
-        let ended = *at == packed.len();
-        match hint {
-            0 if ended => return Ok(true),
-            _ if full => {}
-            _ if ended || (read == 0 && written == 0) => return Err(RecordError::Compressed),
-            _ => {}
-        }
+impl Output {
+    /// The number of bytes that may follow, and one: it tells "too large" from "just fits".
+    const fn room(&self) -> usize {
+        (self.cap as usize + 1).saturating_sub(self.cut + self.bytes.len())
     }
-    Ok(false)
-}
 
-fn read_more(
-    reader: &mut impl Read,
-    out: &mut Vec<u8>,
-    cap: u32,
-    bytes: usize,
-) -> Result<bool, RecordError> {
-    let room = (cap as usize + 1).saturating_sub(out.len());
-    let wanted = bytes.min(room);
-    let read = reader
-        .take(wanted as u64)
-        .read_to_end(out)
-        .map_err(|_| RecordError::Compressed)?;
-    if out.len() > cap as usize {
-        Err(RecordError::TooLarge(cap))
-    } else {
+    const fn check(&self) -> Result<(), RecordError> {
+        if self.room() == 0 {
+            return Err(RecordError::TooLarge(self.cap));
+        }
+        Ok(())
+    }
+
+    /// A block of snappy that is unpacked behind the present bytes.
+    fn snappy(&self, packed: Bytes) -> Result<SnappyBlock, RecordError> {
+        let block = SnappyBlock::new(packed, self.bytes.len())?;
+        if block.len() >= self.room() {
+            return Err(RecordError::TooLarge(self.cap));
+        }
+        Ok(block)
+    }
+
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "start is the length before the resize; at, what was read"
+    )]
+    fn zstd_more(
+        &mut self,
+        decoder: &mut ZstdDecoder<'static>,
+        packed: &[u8],
+        at: &mut usize,
+        bytes: usize,
+    ) -> Result<bool, RecordError> {
+        let end = self.bytes.len() + bytes;
+        while self.bytes.len() < end {
+            let start = self.bytes.len();
+            let guess = match self.cut + start {
+                0 => first_guess(packed.len(), self.cap),
+                unpacked => unpacked.max(1024),
+            };
+            let offered = guess.min(end - start).min(self.room());
+            self.bytes.resize(start + offered, 0);
+            let mut input = InBuffer::around(&packed[*at..]);
+            let mut output = OutBuffer::around(&mut self.bytes[start..]);
+            let ran = decoder.run(&mut input, &mut output);
+            let (read, written) = (input.pos(), output.pos());
+            let full = start + written == self.bytes.len();
+            self.bytes.truncate(start + written);
+            let hint = ran.map_err(|_| RecordError::Compressed)?;
+            *at += read;
+            self.check()?;
+            let ended = *at == packed.len();
+            match hint {
+                0 if ended => return Ok(true),
+                _ if full => {}
+                _ if ended || (read == 0 && written == 0) => return Err(RecordError::Compressed),
+                _ => {}
+            }
+        }
+        Ok(false)
+    }
+
+    fn read_more(&mut self, reader: &mut impl Read, bytes: usize) -> Result<bool, RecordError> {
+        let wanted = bytes.min(self.room());
+        let read = reader
+            .take(wanted as u64)
+            .read_to_end(&mut self.bytes)
+            .map_err(|_| RecordError::Compressed)?;
+        self.check()?;
         Ok(read < wanted)
     }
 }

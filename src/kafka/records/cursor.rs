@@ -1,5 +1,8 @@
 //! Reads varints from unchecked bytes.
 
+/// Bytes of a varint of 32 bits, at most.
+pub(super) const VARINT_LEN_MAX: usize = 5;
+
 /// A position in bytes. Every read is bounded. `None` means that the bytes end or are invalid.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cursor<'a> {
@@ -18,7 +21,7 @@ impl Cursor<'_> {
             return Some(i32::from(first >> 1) ^ -i32::from(first & 1));
         }
         let (mut raw, mut shift) = (0_u32, 0);
-        for &byte in self.bytes.get(self.at..)?.iter().take(5) {
+        for &byte in self.bytes.get(self.at..)?.iter().take(VARINT_LEN_MAX) {
             self.at += 1;
             raw |= u32::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {

@@ -1,6 +1,6 @@
 //! The records of one unpacked batch.
 
-use super::cursor::Cursor;
+use super::cursor::{Cursor, VARINT_LEN_MAX};
 use super::header::BatchHeader;
 use crate::log::RecordParts;
 use crate::model::{LeaderEpoch, Offset, UnixMillis};
@@ -18,16 +18,6 @@ pub(super) struct Records {
     floor: u64,
 }
 
-/// A record of a batch's body.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Decoded {
-    /// The range of its bytes, without its length.
-    pub(super) start: usize,
-    pub(super) end: usize,
-    /// Its parts. Their ranges are relative to the body's start.
-    pub(super) parts: RecordParts,
-}
-
 /// A record's lengths do not fit, or its offset does not.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Misfit;
@@ -39,18 +29,40 @@ impl Records {
         Self { at, left, floor }
     }
 
-    /// The number of records that are left.
-    pub(super) const fn left(&self) -> u32 {
-        self.left
+    /// Where the next record begins.
+    pub(super) const fn at(&self) -> usize {
+        self.at
     }
 
-    /// The next record. `None`: that was the last, and it ended where the body ends.
+    /// The first `len` bytes of the body are gone.
+    pub(super) const fn rebase(&mut self, len: usize) {
+        self.at = self.at.saturating_sub(len);
+    }
+
+    /// Whether all of the next record is in `body`, which may end early. Also true if its length is
+    /// invalid or no record is left: [`Self::next`] reports that.
+    #[inline]
+    pub(super) fn next_is_in(&self, body: &[u8]) -> bool {
+        let mut cursor = Cursor {
+            bytes: body,
+            at: self.at,
+        };
+        let left = body.len() - self.at;
+        match cursor.varint() {
+            _ if self.left == 0 => left > 0,
+            None => left >= VARINT_LEN_MAX,
+            Some(len) => usize::try_from(len).map_or(true, |len| len <= body.len() - cursor.at),
+        }
+    }
+
+    /// The parts of the next record. Their ranges are relative to the body's start. `None`: that
+    /// was the last record, and it ended where the body ends.
     #[inline]
     pub(super) fn next(
         &mut self,
         header: &BatchHeader,
         body: &[u8],
-    ) -> Result<Option<Decoded>, Misfit> {
+    ) -> Result<Option<RecordParts>, Misfit> {
         if self.left == 0 {
             return if self.at == body.len() {
                 Ok(None)
@@ -58,13 +70,13 @@ impl Records {
                 Err(Misfit)
             };
         }
-        let decoded = self.decode(header, body).ok_or(Misfit)?;
+        let parts = self.decode(header, body).ok_or(Misfit)?;
         self.left -= 1;
-        Ok(Some(decoded))
+        Ok(Some(parts))
     }
 
     #[inline]
-    fn decode(&mut self, header: &BatchHeader, body: &[u8]) -> Option<Decoded> {
+    fn decode(&mut self, header: &BatchHeader, body: &[u8]) -> Option<RecordParts> {
         let mut outer = Cursor {
             bytes: body,
             at: self.at,
@@ -83,7 +95,7 @@ impl Records {
         }
         self.floor = delta + 1;
         self.at = end;
-        Some(Decoded { start, end, parts })
+        Some(parts)
     }
 }
 

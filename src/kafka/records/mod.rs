@@ -7,11 +7,14 @@
 
 #[cfg(any(test, fuzzing))]
 mod check;
+mod chunks;
 mod codec;
 mod cursor;
 mod decode;
 mod encode;
 mod header;
+mod limits;
+mod snappy;
 #[cfg(test)]
 mod tests;
 mod transactions;
@@ -21,8 +24,9 @@ mod walk;
 pub use check::{check_any_bytes, check_any_codec};
 pub use codec::Unpacker;
 pub(crate) use encode::{Sequence, batch_len_max, encode};
+pub use limits::PieceLimits;
 pub use transactions::Aborted;
-pub use walk::{Advance, Fetched, Piece, PieceLimits, Walk, WalkProgress, walk};
+pub use walk::{Advance, Fetched, Piece, Walk, WalkProgress, walk};
 
 /// Why records can't be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -11,11 +11,14 @@ use kafka_protocol::records::{
 };
 use proptest::prelude::*;
 
+use super::chunks::{Checked, Chunks};
+use super::codec::Begun;
 use super::encode::record_len_max;
+use super::header::{Front, read_front};
 use super::*;
 use crate::kafka::ProduceRecord;
 use crate::log::{Batch, Next};
-use crate::model::{LeaderEpoch, Offset, Partition, UnixMillis};
+use crate::model::{FastRandom, LeaderEpoch, Offset, Partition, UnixMillis};
 
 const CAP: u32 = 1 << 20;
 
@@ -555,11 +558,12 @@ fn a_large_batch_of_every_codec_is_read_in_bounded_steps() {
     for (codec, id) in [
         Compression::None,
         Compression::Gzip,
+        Compression::Snappy,
         Compression::Lz4,
         Compression::Zstd,
     ]
     .into_iter()
-    .zip([0, 1, 3, 4])
+    .zip(0..)
     {
         let records = batch(0, id, 19_999, 20_000, &pack(codec, &plain)).into();
         let (pieces, errors, steps) = in_pieces(records, PieceLimits::new(1 << 24));
@@ -567,6 +571,108 @@ fn a_large_batch_of_every_codec_is_read_in_bounded_steps() {
         assert!(errors.is_empty());
         assert!(pieces.iter().all(|&len| len <= PieceLimits::RECORDS));
         assert!(steps > 2 * pieces.len(), "{codec:?}: {steps} steps");
+    }
+}
+
+/// A batch costs something beside its bytes, so a step passes over a limited number of them.
+#[test]
+fn many_tiny_or_hidden_batches_are_passed_over_in_bounded_steps() {
+    const BATCHES: i64 = 5000;
+    let of = |one: &dyn Fn(i64) -> Vec<u8>| (0..BATCHES).flat_map(one).collect::<Vec<u8>>();
+    let packed = pack(Compression::Zstd, &bare(1));
+    let logs = [
+        (of(&|at| batch(at, 0, 0, 1, &bare(1))), 15),
+        (of(&|at| batch(at, 4, 0, 1, &packed)), 150),
+        (of(&|at| batch(at, 0, 0, 0, &[])), 15),
+        (of(&|at| marker(at, 1)), 15),
+    ];
+    for (log, steps_min) in logs {
+        let (_, errors, steps) = in_pieces(log.into(), PieceLimits::new(1 << 24));
+        assert!(errors.is_empty());
+        assert!(steps > steps_min, "{steps} steps");
+    }
+}
+
+/// While a large batch is unpacked, no buffer has much more than a piece: it would be copied as it
+/// grows, and freed at once.
+#[test]
+fn a_large_batch_is_held_in_chunks() {
+    let plain = bare(200_000);
+    let zstd = pack(Compression::Zstd, &plain);
+    let limits = PieceLimits::new(1 << 24);
+    let Begun::Packed(mut unpacking) = Unpacker::new()
+        .begin(4, zstd.into(), limits.batch_bytes)
+        .unwrap()
+    else {
+        panic!("it is packed");
+    };
+    let header = match read_front(&batch(0, 4, 199_999, 200_000, &[])) {
+        Front::Batch(header) => header,
+        other => panic!("{other:?}"),
+    };
+    let (mut chunks, mut unpacker) = (Chunks::new(&header), Unpacker::new());
+    let mut whole = false;
+    while !whole {
+        let bytes = unpacking.bytes();
+        match chunks
+            .check(&header, (bytes, false), &limits, &mut 0)
+            .unwrap()
+        {
+            Checked::Chunk(len) => chunks.push(unpacking.cut(len)),
+            Checked::Partial => whole = unpacking.advance(&mut unpacker, 1 << 16).unwrap(),
+            Checked::Spent => {}
+            Checked::Whole => panic!("more may follow"),
+        }
+        assert!(unpacking.bytes().len() <= limits.bytes + (1 << 16));
+    }
+    let mut bytes = unpacking.bytes().len();
+    while let Some(chunk) = chunks.pop() {
+        assert!(chunk.body.len() <= limits.bytes);
+        assert!(chunk.records as usize <= limits.records);
+        bytes += chunk.body.len();
+    }
+    assert_eq!(bytes, plain.len());
+}
+
+/// Blocks too large for one call are unpacked by our own decoder. It agrees with the `snap` crate
+/// on valid blocks and on damaged ones.
+#[test]
+fn large_blocks_of_snappy_unpack_as_the_snap_crate_unpacks_them() {
+    let mut random = FastRandom::new(7);
+    for round in 0..60 {
+        let len = (64 << 10) + 1 + random.below(200_000) as usize;
+        let mut plain: Vec<u8> = Vec::with_capacity(len + 1000);
+        while plain.len() < len {
+            let run = 1 + random.below(900) as usize;
+            match random.below(3) {
+                0 => plain.extend((0..run).map(|_| random.below(256) as u8)),
+                1 => plain.extend(std::iter::repeat_n(random.below(256) as u8, run)),
+                _ => {
+                    let from = random.below(plain.len() as u64 + 1) as usize;
+                    let to = plain.len().min(from + run);
+                    plain.extend_from_within(from..to);
+                }
+            }
+        }
+        let mut packed = pack(Compression::Snappy, &plain);
+        let mut unpacker = Unpacker::new();
+        let out = unpacker.unpack(2, packed.clone().into(), CAP).unwrap();
+        assert!(out == plain, "round {round}");
+        let framed = unpacker.unpack(2, xerial(&plain, 100_000).into(), CAP);
+        assert!(framed.unwrap() == plain, "framed, round {round}");
+        for _ in 0..20 {
+            // Behind the length, so that the block stays large.
+            let at = 4 + random.below(packed.len() as u64 - 4) as usize;
+            let was = std::mem::replace(&mut packed[at], random.below(256) as u8);
+            let theirs = snap::raw::Decoder::new().decompress_vec(&packed);
+            let ours = unpacker.unpack(2, packed.clone().into(), CAP);
+            match (theirs, ours) {
+                (Ok(theirs), Ok(ours)) => assert!(theirs == ours, "round {round} at {at}"),
+                (Err(_), Err(RecordError::Compressed)) => {}
+                (theirs, ours) => panic!("round {round} at {at}: {theirs:?} {ours:?}"),
+            }
+            packed[at] = was;
+        }
     }
 }
 

@@ -3,24 +3,22 @@
 //!
 //! A [`Walk`] goes through them in bounded steps and returns [`Piece`]s of bounded size. A batch
 //! that fits one piece is decoded in one pass. A larger one is unpacked and checked whole before
-//! its first piece is returned, because half a batch never shows.
+//! its first piece is returned, because half a batch never shows. It is cut into chunks of a
+//! piece's size meanwhile.
 
 use bytes::{Buf as _, Bytes};
 
 use super::RecordError;
-use super::codec::{Begun, Body, SCRATCH_BYTES_KEPT, Unpacker, Unpacking};
-use super::decode::{Decoded, RECORD_LEN_MIN, Records, epoch};
+use super::chunks::{Checked, Chunks};
+use super::codec::{Begun, Body, Unpacker, Unpacking};
+use super::decode::{RECORD_LEN_MIN, Records, epoch};
 use super::header::{BatchHeader, CHECKED_FROM, Front, HEADER_LEN, read_front};
+use super::limits::{
+    BATCH_WORK, CHECKED_BYTES_PER_WORK, PieceLimits, RECORD_WORK, STEP_WORK_MAX, UNPACK_WORK,
+};
 use super::transactions::{Aborted, Transactions};
 use crate::log::{Batch, BatchBuilder, Next};
 use crate::model::{Offset, Partition};
-
-/// Work of one step, about the nanoseconds it takes.
-const STEP_WORK_MAX: usize = 64 << 10;
-/// Bytes of a checksum that cost as much work as unpacking one byte.
-const CHECKED_BYTES_PER_WORK: usize = 8;
-/// Work of one record beside its bytes.
-const RECORD_WORK: usize = 32;
 
 /// Some of the records, in order.
 #[derive(Debug)]
@@ -64,49 +62,6 @@ pub struct Fetched {
     pub aborted: Vec<Aborted>,
 }
 
-/// Limits of one piece of unpacked records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PieceLimits {
-    /// Bytes of records in a piece. A larger record is a piece of its own.
-    pub bytes: usize,
-    /// The largest number of records in a piece.
-    pub records: usize,
-    /// Bytes that one batch may unpack to.
-    pub batch_bytes: u32,
-}
-
-impl PieceLimits {
-    /// Bytes of records in a piece: what a step of a topic may have, since an event has at least
-    /// the bytes of its record's value.
-    pub const BYTES: usize = 256 << 10;
-    /// Records in a piece. An event and its index entry take more than 100 bytes, so this hardly
-    /// splits what fits a step.
-    pub const RECORDS: usize = 2048;
-
-    /// The usual limits, with the setting for a batch.
-    #[must_use]
-    pub const fn new(batch_bytes: u32) -> Self {
-        Self {
-            bytes: Self::BYTES,
-            records: Self::RECORDS,
-            batch_bytes,
-        }
-    }
-}
-
-const _: () = {
-    // One more step of unpacking never doubles a piece.
-    assert!(STEP_WORK_MAX <= PieceLimits::BYTES);
-    // A batch with as many records as a piece may have bytes is still split.
-    assert!(PieceLimits::RECORDS < PieceLimits::BYTES / RECORD_LEN_MIN);
-    // The buffer of a batch that fits a piece is kept for the next one.
-    assert!(PieceLimits::BYTES <= SCRATCH_BYTES_KEPT);
-    // A step that decodes as many records as a piece has is no longer than one that unpacks.
-    assert!(PieceLimits::RECORDS * RECORD_WORK <= STEP_WORK_MAX);
-    // Positions within a piece are 32 bits.
-    assert!(PieceLimits::BYTES < u32::MAX as usize);
-};
-
 /// A walk over what was fetched. Call [`Walk::advance`] until it returns [`Advance::Done`].
 #[derive(Debug)]
 pub struct Walk {
@@ -133,11 +88,12 @@ enum Stage {
     Front,
     /// Its checksum is computed, up to `at`.
     Checking(BatchHeader, u32, usize),
-    Unpacking(BatchHeader, Unpacking),
-    /// The batch is larger than a piece. Every record is checked before any is returned.
-    Validating(BatchHeader, Body, Records),
-    /// Its records are taken into pieces. All of them are valid.
-    Taking(BatchHeader, Body, Records),
+    /// The batch is being unpacked. If it is larger than a piece, what is unpacked is checked.
+    Unpacking(BatchHeader, Unpacking, Chunks),
+    /// Nothing is packed any more of a batch larger than a piece. The rest of it is being checked.
+    Splitting(BatchHeader, Body, Chunks),
+    /// Its chunks become pieces. All records are valid.
+    Taking(BatchHeader, Chunks, Records),
     /// Nothing more can be read.
     Over(Option<RecordError>),
 }
@@ -204,8 +160,33 @@ impl Walk {
     pub const fn is_within_batch(&self) -> bool {
         matches!(
             self.stage,
-            Stage::Unpacking(..) | Stage::Validating(..) | Stage::Taking(..)
+            Stage::Unpacking(..) | Stage::Splitting(..) | Stage::Taking(..)
         )
+    }
+
+    /// Whether a batch is being unpacked: its decoder has memory of its own.
+    #[must_use]
+    pub const fn is_unpacking(&self) -> bool {
+        matches!(self.stage, Stage::Unpacking(..))
+    }
+
+    /// Bytes of the present batch that are not packed any more.
+    #[must_use]
+    pub fn unpacked_bytes(&self) -> usize {
+        match &self.stage {
+            Stage::Unpacking(_, unpacking, _) => unpacking.len(),
+            Stage::Splitting(_, rest, chunks) => chunks.bytes() + rest.len(),
+            Stage::Taking(_, chunks, _) => chunks.bytes(),
+            Stage::Front | Stage::Checking(..) | Stage::Over(_) => 0,
+        }
+    }
+
+    /// Bytes that may stay unpacked elsewhere during the next step, if all share what one batch may
+    /// have.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        let batch = self.limits.batch_bytes as usize;
+        batch.saturating_sub(self.unpacked_bytes() + STEP_WORK_MAX)
     }
 
     /// Gives up the unpacked batch. The batch is unpacked again later. Pieces that were returned
@@ -225,18 +206,18 @@ impl Walk {
         while work < STEP_WORK_MAX {
             let next = self.next;
             let piece = match std::mem::replace(&mut self.stage, Stage::Front) {
-                Stage::Front => self.front(*budget),
+                Stage::Front => self.front(*budget, &mut work),
                 Stage::Checking(header, crc, at) => {
                     self.check(header, crc, at, unpacker, budget, &mut work)
                 }
-                Stage::Unpacking(header, unpacking) => {
-                    self.unpack(header, unpacking, unpacker, budget, &mut work)
+                Stage::Unpacking(header, unpacking, chunks) => {
+                    self.unpack(header, unpacking, chunks, unpacker, budget, &mut work)
                 }
-                Stage::Validating(header, body, records) => {
-                    self.validate(header, body, records, unpacker, &mut work)
+                Stage::Splitting(header, rest, chunks) => {
+                    self.split(header, rest, chunks, &mut work)
                 }
-                Stage::Taking(header, body, records) => {
-                    self.take(header, body, records, unpacker, &mut work)
+                Stage::Taking(header, chunks, records) => {
+                    self.take(header, chunks, records, &mut work)
                 }
                 Stage::Over(stuck) => {
                     let cut_short = self.had_bytes && self.batches == 0 && stuck.is_none();
@@ -256,7 +237,8 @@ impl Walk {
     }
 
     /// Looks at the next batch's header.
-    fn front(&mut self, budget: u64) -> Option<(Piece, Next)> {
+    fn front(&mut self, budget: u64, work: &mut usize) -> Option<(Piece, Next)> {
+        *work += BATCH_WORK;
         if self.batches > 0 && budget == 0 {
             return self.end(None);
         }
@@ -322,10 +304,12 @@ impl Walk {
         let packed = self.rest.slice(HEADER_LEN..header.len);
         match unpacker.begin(header.codec(), packed, self.limits.batch_bytes) {
             Ok(Begun::Whole(bytes)) => {
-                self.on_unpacked(header, Body::Sent(bytes), unpacker, budget, work)
+                let (body, chunks) = (Body::Shared(bytes), Chunks::new(&header));
+                self.on_unpacked(header, body, chunks, unpacker, budget, work)
             }
             Ok(Begun::Packed(unpacking)) => {
-                self.stage = Stage::Unpacking(header, unpacking);
+                *work += UNPACK_WORK;
+                self.stage = Stage::Unpacking(header, unpacking, Chunks::new(&header));
                 None
             }
             Err(error) => self.fail(&header, error),
@@ -336,43 +320,70 @@ impl Walk {
         &mut self,
         header: BatchHeader,
         mut unpacking: Unpacking,
+        mut chunks: Chunks,
         unpacker: &mut Unpacker,
         budget: &mut u64,
         work: &mut usize,
     ) -> Option<(Piece, Next)> {
+        if self.is_large(unpacking.len(), &header) && unpacking.can_be_cut() {
+            // Check what is unpacked before more is unpacked, so that little is in one buffer.
+            match chunks.check(&header, (unpacking.bytes(), false), &self.limits, work) {
+                Ok(Checked::Chunk(len)) => {
+                    chunks.push(unpacking.cut(len));
+                    self.stage = Stage::Unpacking(header, unpacking, chunks);
+                    return None;
+                }
+                Ok(Checked::Spent) => {
+                    self.stage = Stage::Unpacking(header, unpacking, chunks);
+                    return None;
+                }
+                Ok(Checked::Partial | Checked::Whole) => {}
+                Err(_) => return self.fail(&header, MISFIT),
+            }
+        }
         let before = unpacking.len();
         let done = unpacking.advance(unpacker, STEP_WORK_MAX);
         *work += unpacking.len() - before;
         match done {
             Ok(true) => {
                 let body = unpacking.finish(unpacker);
-                self.on_unpacked(header, body, unpacker, budget, work)
+                self.on_unpacked(header, body, chunks, unpacker, budget, work)
             }
             Ok(false) => {
-                self.stage = Stage::Unpacking(header, unpacking);
+                self.stage = Stage::Unpacking(header, unpacking, chunks);
                 None
             }
             Err(error) => self.fail(&header, error),
         }
     }
 
+    /// Whether a batch with so many bytes, or more, does not fit a piece.
+    const fn is_large(&self, bytes: usize, header: &BatchHeader) -> bool {
+        bytes > self.limits.bytes || header.records as usize > self.limits.records
+    }
+
+    /// Nothing of the batch is packed any more. `body` follows `chunks`.
     fn on_unpacked(
         &mut self,
         header: BatchHeader,
         body: Body,
+        chunks: Chunks,
         unpacker: &mut Unpacker,
         budget: &mut u64,
         work: &mut usize,
     ) -> Option<(Piece, Next)> {
-        *budget = budget.saturating_sub(body.len() as u64);
+        let bytes = chunks.bytes() + body.len();
+        *budget = budget.saturating_sub(bytes as u64);
         let records = header.records as usize;
-        if records > body.len() / RECORD_LEN_MIN {
+        if records > bytes / RECORD_LEN_MIN {
             unpacker.give_back(body);
             let error = RecordError::Malformed("more records than bytes");
             return self.fail(&header, error);
         }
-        if body.len() > self.limits.bytes || records > self.limits.records {
-            self.stage = Stage::Validating(header, body, Records::new(&header));
+        if self.is_large(bytes, &header) {
+            let large = body.len() > 2 * self.limits.bytes;
+            let body = if large { body.into_shared() } else { body };
+            self.stage = Stage::Splitting(header, body, chunks);
             return None;
         }
         let fits = self.out.record_bytes() + body.len() <= self.limits.bytes
@@ -402,84 +413,84 @@ impl Walk {
         self.out.reserve(header.records as usize, body.len());
         self.out.buffer(body, epoch(header.leader_epoch));
         let mut records = Records::new(header);
-        while let Some(record) = records.next(header, body).ok()? {
-            if record.parts.offset >= self.next.offset {
-                self.out.push(record.parts);
+        while let Some(parts) = records.next(header, body).ok()? {
+            if parts.offset >= self.next.offset {
+                self.out.push(parts);
             }
         }
         Some(())
     }
 
-    fn validate(
+    /// Checks the rest of a large batch.
+    fn split(
         &mut self,
         header: BatchHeader,
-        body: Body,
-        mut records: Records,
-        unpacker: &mut Unpacker,
+        mut rest: Body,
+        mut chunks: Chunks,
         work: &mut usize,
     ) -> Option<(Piece, Next)> {
-        while *work < STEP_WORK_MAX {
-            *work += RECORD_WORK;
-            match records.next(&header, &body) {
-                Ok(Some(_)) => {}
-                Ok(None) => {
-                    self.stage = Stage::Taking(header, body, Records::new(&header));
-                    return None;
+        match chunks.check(&header, (&rest, true), &self.limits, work) {
+            Ok(Checked::Chunk(len)) => chunks.push(rest.split_to(len)),
+            Ok(Checked::Whole) => {
+                if !rest.is_empty() {
+                    chunks.push(rest);
                 }
-                Err(_) => {
-                    unpacker.give_back(body);
-                    return self.fail(&header, MISFIT);
-                }
+                self.stage = Stage::Taking(header, chunks, Records::new(&header));
+                return None;
             }
+            Ok(Checked::Spent | Checked::Partial) => {}
+            Err(_) => return self.fail(&header, MISFIT),
         }
-        self.stage = Stage::Validating(header, body, records);
+        self.stage = Stage::Splitting(header, rest, chunks);
         None
     }
 
-    /// Takes records of a large batch until a piece is full or the step is over.
+    /// Makes a chunk of a large batch the present piece.
     fn take(
         &mut self,
         header: BatchHeader,
-        body: Body,
+        mut chunks: Chunks,
         mut records: Records,
-        unpacker: &mut Unpacker,
         work: &mut usize,
     ) -> Option<(Piece, Next)> {
-        let epoch = epoch(header.leader_epoch);
-        while *work < STEP_WORK_MAX {
-            let place = records;
-            let Ok(Some(Decoded { start, end, parts })) = records.next(&header, &body) else {
-                // All records of the batch are valid, so an error here only means the end.
-                unpacker.give_back(body);
-                self.leave(&header);
-                return None;
-            };
-            *work += RECORD_WORK;
-            if parts.offset < self.next.offset {
-                continue;
-            }
-            let len = end - start;
-            *work += len;
-            let full = self.out.record_bytes() + len > self.limits.bytes
-                || self.out.len() >= self.limits.records;
-            if full && !self.out.is_empty() {
-                self.stage = Stage::Taking(header, body, place);
-                return Some(self.flush());
-            }
-            if self.out.is_empty() {
-                let left = (body.len() - start).min(self.limits.bytes.max(len));
-                let records = (place.left() as usize).min(self.limits.records);
-                self.out.reserve(records, left);
-            }
-            #[expect(clippy::indexing_slicing, reason = "`Decoded` is a range of this body")]
-            self.out.buffer(&body[start..end], epoch);
-            self.out.push(parts.shifted_back(start as u32));
-            self.next = Next {
-                offset: parts.offset.next(),
-                epoch,
-            };
+        if !self.out.is_empty() {
+            self.stage = Stage::Taking(header, chunks, records);
+            return Some(self.flush());
         }
-        self.stage = Stage::Taking(header, body, records);
+        let Some(chunk) = chunks.pop() else {
+            self.leave(&header);
+            return None;
+        };
+        let (len, epoch) = (chunk.body.len(), epoch(header.leader_epoch));
+        self.out.reserve(chunk.records as usize, 0);
+        match chunk.body {
+            Body::Own(bytes) => self.out.own_buffer(bytes, epoch),
+            Body::Shared(bytes) => {
+                *work += len;
+                self.out.buffer(bytes, epoch);
+            }
+        }
+        for _ in 0..chunk.records {
+            *work += RECORD_WORK;
+            let Ok(Some(parts)) = records.next(&header, self.out.newest_buffer()) else {
+                break; // All records of a chunk are valid.
+            };
+            if parts.offset >= self.next.offset {
+                self.out.push(parts);
+                let offset = parts.offset.next();
+                self.next = Next { offset, epoch };
+            }
+        }
+        records.rebase(len);
+        if self.out.is_empty() {
+            self.out.truncate(0); // All below what is wanted.
+        }
+        if chunks.is_empty() {
+            // Records of the next batch may come into the same piece.
+            self.leave(&header);
+            return None;
+        }
+        self.stage = Stage::Taking(header, chunks, records);
         None
     }
 

@@ -296,6 +296,58 @@ fn records_of_a_paused_read_are_dropped_for_those_of_others_and_fetched_again() 
     assert_eq!(wanted(&world), [(0, 0), (1, 2)], "it starts where it was");
 }
 
+/// A partition of a response with one batch of a megabyte.
+fn large(partition: i32) -> PartitionData {
+    let record = ProduceRecord {
+        key: None,
+        value: Some(Bytes::from(vec![b'v'; 200])),
+        headers: vec![],
+        timestamp: UnixMillis(0),
+    };
+    let sequence = Sequence {
+        producer_id: 4,
+        producer_epoch: 0,
+        first: 0,
+    };
+    let batch = encode(vec![record; 5000].iter(), sequence);
+    data(partition, 5000, &[]).with_records(Some(batch))
+}
+
+/// Reads that are paused in turn, as those of topics whose shards are slow.
+#[test]
+fn batches_of_paused_reads_are_not_unpacked_again() {
+    let steps = |pausing: bool| {
+        let (mut world, handle) = known(&[(1, 0), (1, 0)]);
+        let reads = [key(handle, 0), key(handle, 1)];
+        for read in reads {
+            world.client.read(read, at(0));
+        }
+        world.settle();
+        let fetch = world.fetches.pop_front().unwrap();
+        world.respond(&fetch, vec![large(0), large(1)]);
+        let (mut records, mut steps, now) = ([0, 0], 0, world.now);
+        while records != [5000, 5000] {
+            steps += usize::from(world.client.unpack(now));
+            while let Some(event) = world.client.next_event() {
+                if let Event::Batch { batch, .. } = event {
+                    let this = batch.partition().0 as usize;
+                    records[this] += batch.len();
+                    if pausing && records[1 - this] < 5000 {
+                        world.client.pause(reads[this]);
+                        world.client.resume(reads[1 - this]);
+                    }
+                }
+            }
+        }
+        steps
+    };
+    let (alone, pausing) = (steps(false), steps(true));
+    assert!(
+        pausing <= alone + 4,
+        "{pausing} steps, {alone} without pauses"
+    );
+}
+
 /// A broker is not asked in a lane while records of its last response can be unpacked, and each
 /// step of unpacking is bounded.
 #[test]
@@ -304,24 +356,7 @@ fn a_large_batch_comes_in_pieces_and_the_next_fetch_waits_for_the_last() {
     world.client.read(key(handle, 0), at(0));
     world.settle();
     let fetch = world.fetches.pop_front().unwrap();
-    let value = Bytes::from(vec![b'v'; 200]);
-    let record = ProduceRecord {
-        key: None,
-        value: Some(value),
-        headers: vec![],
-        timestamp: UnixMillis(0),
-    };
-    let (records, sequence) = (
-        vec![record; 5000],
-        Sequence {
-            producer_id: 4,
-            producer_epoch: 0,
-            first: 0,
-        },
-    );
-    let batch = encode(records.iter(), sequence);
-    let large = data(0, 5000, &[]).with_records(Some(batch));
-    world.respond(&fetch, vec![large]);
+    world.respond(&fetch, vec![large(0)]);
     let (mut pieces, mut steps) = (Vec::new(), 0);
     let now = world.now;
     while world.client.unpack(now) {

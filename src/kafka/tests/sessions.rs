@@ -126,6 +126,70 @@ fn what_is_not_named_is_as_it_was() {
     assert!(world.take().is_empty(), "nobody has failed");
 }
 
+/// Ten records of one partition while 49 are idle. The idle ones are reported as unchanged once,
+/// and again after 100 ms, and no request names them.
+#[test]
+fn idle_partitions_stay_in_flight_and_are_reported_now_and_then() {
+    let (mut world, _) = begun(50);
+    let unchanged = |world: &mut World| {
+        let events = world.take();
+        let unchanged = |e: &&Event| matches!(e, Event::Unchanged { .. });
+        events.iter().filter(unchanged).count()
+    };
+    let mut reported = Vec::new();
+    for offset in 0..10 {
+        let fetch = world.next_fetch();
+        let moved = (0..1).map(|p| (p, offset as i64)).filter(|_| offset > 0);
+        assert_eq!(
+            said(&fetch),
+            (9, offset as i32 + 1, moved.collect(), vec![])
+        );
+        answer(&mut world, &fetch, 9, 0, vec![data(0, 10, &[offset])]);
+        reported.push(unchanged(&mut world));
+    }
+    assert_eq!(reported, [49, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    world.pass(Duration::from_millis(100));
+    let fetch = world.next_fetch();
+    answer(&mut world, &fetch, 9, 0, vec![data(0, 11, &[10])]);
+    assert_eq!(unchanged(&mut world), 49);
+}
+
+/// An idle partition stays in flight from Fetch to Fetch. It follows its leader all the same.
+#[test]
+fn an_idle_partition_follows_its_leader() {
+    let (mut world, _) = begun(3);
+    for offset in 0..3 {
+        let fetch = world.next_fetch();
+        answer(&mut world, &fetch, 9, 0, vec![data(0, 3, &[offset])]);
+    }
+    let fetch = world.next_fetch();
+    world.topics[0].leaders[2] = (2, 1);
+    world.client.refresh();
+    world.pass(Duration::from_millis(200));
+    answer(&mut world, &fetch, 9, 0, vec![]);
+    let (a, b) = (world.next_fetch(), world.next_fetch());
+    let (old, new) = if a.node == 1 { (a, b) } else { (b, a) };
+    assert_eq!((old.node, new.node), (1, 2));
+    assert_eq!(said(&old), (9, 5, vec![], vec![2]));
+    assert_eq!(said(&new), (0, 0, vec![(2, 0)], vec![]));
+}
+
+/// Idle partitions are read on after their connection has broken.
+#[test]
+fn idle_partitions_are_asked_for_on_another_connection() {
+    let (mut world, _) = begun(3);
+    for offset in 0..3 {
+        let fetch = world.next_fetch();
+        answer(&mut world, &fetch, 9, 0, vec![data(0, 3, &[offset])]);
+    }
+    let fetch = world.next_fetch();
+    world.cut(fetch.link);
+    world.pass(Duration::from_secs(1));
+    let fetch = world.next_fetch();
+    let (_, epoch, wanted, gone) = said(&fetch);
+    assert_eq!((epoch, wanted.len(), gone.len()), (0, 3, 0));
+}
+
 /// The broker reported its ends to an earlier read of the key, and does not report them twice.
 #[test]
 fn a_read_that_begins_anew_hears_what_was_told_before() {

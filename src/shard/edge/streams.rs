@@ -343,8 +343,8 @@ impl Streams {
         self.drain.front().map(|(moment, _)| *moment)
     }
 
-    /// A topic was re-created or cut back: its streams end, some in each turn. Each client resumes by
-    /// its id. Streams that open from now on belong to the next incarnation.
+    /// A topic was re-created or cut back: its streams end, some in each turn. Each client resumes
+    /// by its id. Streams that open from now on belong to the next incarnation.
     pub(super) fn end_topic(&mut self, topic: TopicId) {
         self.ended.retain(|it| it.topic != topic);
         self.ended.push_back(EndedTopic {

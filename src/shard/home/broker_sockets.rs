@@ -160,8 +160,9 @@ impl BrokerSockets {
         let mut reads = 0;
         self.open.retain_mut(|link| {
             for _ in 0..READS_A_TURN_MAX {
-                // Read at least once, or the clusters before this one could starve it.
-                if !link.readable || reads > 0 && io.spent(Part::BrokerReads) {
+                // Read at least once, or the clusters before this one could starve it. The question
+                // also starts the part's clock.
+                if !link.readable || io.spent(Part::Kafka) && reads > 0 {
                     break;
                 }
                 reads += 1;

@@ -290,9 +290,9 @@ impl CatchUp {
         }
     }
 
-    /// Reports to every shard with members that a range of offsets can't be read. What the log lacks
-    /// is read as if it had been sent: the catch-up read continues after it, and the shards write a
-    /// `gap` event for the members that lack some of it.
+    /// Reports to every shard with members that a range of offsets can't be read. The catch-up read
+    /// continues after the range, and the shards write a `gap` event for the members that lack some
+    /// of it.
     fn skip(&mut self, missing: Notice, at: &mut HistoryContext<'_>) {
         if missing.to > self.reached.get(missing.partition).offset {
             self.reached.set(missing.partition, Next::at(missing.to));
