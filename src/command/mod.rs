@@ -18,6 +18,7 @@ mod generations;
 mod location;
 mod open;
 mod passed;
+mod places;
 mod recipe;
 mod record;
 mod replies;
@@ -32,7 +33,8 @@ mod unanswered;
 
 pub use location::{CommandLocation, LocatedCommand};
 pub use open::{
-    Admission, Expired, Limit, NewWaiter, OpenCommands, OpenLimits, OpenStats, Waiters,
+    Admission, Answered, AnsweredWaiter, Attempt, Expired, Limit, NewWaiter, OpenCommands,
+    OpenLimits, OpenStats, Waiters,
 };
 pub use recipe::{
     FingerprintParts, IdempotencyHash, RECIPE, command_key, fingerprint, fingerprints_differ,

@@ -6,9 +6,10 @@ use std::time::Duration;
 use ahash::RandomState;
 use smallvec::SmallVec;
 
+use super::places::{Places, Shortage};
 use super::recipe::fingerprints_differ;
 use super::state::{CommandEvent, CommandState, Effect};
-use crate::model::{Bug, CommandKey, CorrelationId, Fingerprint, Instant, is_planted};
+use crate::model::{Bug, CommandKey, CorrelationId, Fingerprint, Instant, Tenant, is_planted};
 
 /// How many commands may be in flight, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct OpenLimits {
     pub waiters_max: usize,
     /// Exchanges that wait for one command.
     pub waiters_per_command_max: usize,
+    /// Commands in flight of one tenant, and half of the exchanges that wait for it.
+    pub per_tenant_max: usize,
     /// How long a command without a reply stays in flight (DESIGN: 10 min).
     pub open_limit: Duration,
     /// How long a command stays in flight if its record may never have been appended: 2 ×
@@ -35,6 +38,33 @@ pub enum Limit {
     Waiters,
     /// [`OpenLimits::waiters_per_command_max`] exchanges wait for this command.
     WaitersOfOne,
+    /// The tenant has its share of the commands in flight.
+    TenantCommands,
+    /// The tenant has its share of the exchanges that wait.
+    TenantWaiters,
+}
+
+impl Limit {
+    /// Every limit, in the order of [`OpenStats::limited`].
+    pub const ALL: [Self; 5] = [
+        Self::Commands,
+        Self::Waiters,
+        Self::WaitersOfOne,
+        Self::TenantCommands,
+        Self::TenantWaiters,
+    ];
+}
+
+/// A request, as the tables see it: one of possibly many attempts at a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// The command key, and the fingerprint of the request.
+    pub id: CorrelationId,
+    /// Whose limits it counts against.
+    pub tenant: Tenant,
+    /// Whether it waits for the same request if that is in flight. Otherwise it is rejected, as the
+    /// route chooses.
+    pub joins: bool,
 }
 
 /// The decision about a command that has no reply yet.
@@ -47,6 +77,8 @@ pub enum Admission {
     /// The command's record is appended and its reply is due, and the client does not wait for it:
     /// 202. Nothing changed.
     Accepted,
+    /// The command is in flight, and the attempt does not join: 409.
+    InProgress,
     /// The command key is in flight with another fingerprint: 422.
     Mismatch,
     /// There is no room. Nothing changed.
@@ -55,6 +87,19 @@ pub enum Admission {
 
 /// The exchanges that wait for one command.
 pub type Waiters<W> = SmallVec<[W; 2]>;
+
+/// The exchanges that a reply answers.
+pub type Answered<W> = SmallVec<[AnsweredWaiter<W>; 2]>;
+
+/// An exchange that a reply answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnsweredWaiter<W> {
+    /// The exchange.
+    pub waiter: W,
+    /// Whether it joined a command that another attempt had opened. The reply is a replay for its
+    /// client.
+    pub joined: bool,
+}
 
 /// An exchange that wants the outcome of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +145,10 @@ pub struct OpenStats {
     /// Commands that closed without a reply after `open_limit` or `unknown_limit`, over the table's
     /// lifetime.
     pub given_up: u64,
+    /// Tenants with a command in flight.
+    pub tenants: usize,
+    /// Attempts rejected by each limit, in the order of [`Limit::ALL`], over the table's lifetime.
+    pub limited: [u64; Limit::ALL.len()],
 }
 
 /// Deadlines that one call of [`OpenCommands::on_timeout`] takes.
@@ -116,8 +165,13 @@ pub struct OpenCommands<W> {
     /// its exchange or entry, so the limits bound the rows too.
     deadlines: BTreeMap<WaitDeadline, CommandKey>,
     next_serial: u64,
-    waiters: usize,
+    /// A place of an entry belongs to the tenant that opened it, for as long as the entry stays.
+    /// Requests that wait to be decided have places too ([`Self::reserve`]).
+    places: Places,
+    /// A place of an exchange belongs to its own tenant.
+    waiting: Places,
     given_up: u64,
+    limited: [u64; Limit::ALL.len()],
 }
 
 /// A deadline. The serial makes it unique, and shows which exchange or entry it belongs to.
@@ -131,15 +185,18 @@ struct WaitDeadline {
 struct OpenCommand<W> {
     state: CommandState,
     fingerprint: Fingerprint,
+    tenant: Tenant,
     /// When it closes without a reply.
     ends: WaitDeadline,
     waiters: SmallVec<[Waiting<W>; 1]>,
 }
 
 /// An exchange that waits, and the row of `deadlines` that ends its wait.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Waiting<W> {
     waiter: NewWaiter<W>,
+    tenant: Tenant,
+    joined: bool,
     ends: WaitDeadline,
 }
 
@@ -148,13 +205,16 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
     /// otherwise make them collide.
     #[must_use]
     pub fn new(limits: OpenLimits, hasher: RandomState) -> Self {
+        let places = |max, per_tenant_max| Places::new(max, per_tenant_max, hasher.clone());
         Self {
+            places: places(limits.entries_max, limits.per_tenant_max),
+            waiting: places(limits.waiters_max, limits.per_tenant_max.saturating_mul(2)),
             limits,
             entries: HashMap::with_hasher(hasher),
             deadlines: BTreeMap::new(),
             next_serial: 0,
-            waiters: 0,
             given_up: 0,
+            limited: [0; Limit::ALL.len()],
         }
     }
 
@@ -162,67 +222,136 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
     /// `None` if none waits.
     pub fn admit(
         &mut self,
-        key: CommandKey,
-        fingerprint: Fingerprint,
+        attempt: &Attempt,
         waiter: Option<NewWaiter<W>>,
         now: Instant,
     ) -> Admission {
+        self.decide(attempt, waiter, CommandState::InFlight, now)
+    }
+
+    /// As [`Self::admit`], of a command whose record another instance has appended: the attempt
+    /// joins it, and nothing is produced.
+    pub fn adopt(
+        &mut self,
+        attempt: &Attempt,
+        waiter: Option<NewWaiter<W>>,
+        now: Instant,
+    ) -> Admission {
+        match self.decide(attempt, waiter, CommandState::Appended, now) {
+            Admission::Opened => Admission::Joined,
+            other => other,
+        }
+    }
+
+    /// `opened`: the state of the entry if the command is not in flight.
+    fn decide(
+        &mut self,
+        attempt: &Attempt,
+        waiter: Option<NewWaiter<W>>,
+        opened: CommandState,
+        now: Instant,
+    ) -> Admission {
+        let key = attempt.id.key;
         let open = self.entries.get(&key);
-        let differs = open.is_some_and(|it| fingerprints_differ(it.fingerprint, fingerprint));
+        let differs =
+            open.is_some_and(|it| fingerprints_differ(it.fingerprint, attempt.id.fingerprint));
         let event = if differs {
             CommandEvent::OtherRequest
         } else {
             CommandEvent::Request
         };
         let (state, effect) = self.state(key).on(event);
-        let admission = match effect {
-            Effect::Produce => Admission::Opened,
-            Effect::Join => Admission::Joined,
+        let opens = effect == Effect::Produce;
+        let adopted = opened == CommandState::Appended;
+        match effect {
+            Effect::Produce if adopted && !attempt.joins => return Admission::InProgress,
+            Effect::Produce => {}
+            Effect::Join if attempt.joins => {}
+            Effect::Join => return Admission::InProgress,
             _ => return Admission::Mismatch,
-        };
+        }
+        let state = if opens { opened } else { state };
         let appended = state == CommandState::Appended;
         let accept_at = waiter.and_then(|it| it.accept_at);
         if appended && accept_at.is_some_and(|at| at <= now) {
             return Admission::Accepted;
         }
-        if let Some(limit) = self.full(key, waiter.is_some()) {
+        if let Some(limit) = self.full(attempt, waiter.is_some()) {
+            self.limited[limit as usize] += 1;
             return Admission::Full(limit);
         }
-        if admission == Admission::Opened {
+        if opens {
             let ends = self.due(now.after(self.limits.open_limit), key);
+            self.places.take(attempt.tenant.clone());
             let open = OpenCommand {
                 state,
-                fingerprint,
+                fingerprint: attempt.id.fingerprint,
+                tenant: attempt.tenant.clone(),
                 ends,
                 waiters: SmallVec::new(),
             };
             self.entries.insert(key, open);
         }
         if let Some(waiter) = waiter {
-            let ends = self.due(waiter.ends(appended), key);
+            self.waiting.take(attempt.tenant.clone());
+            let waiting = Waiting {
+                waiter,
+                tenant: attempt.tenant.clone(),
+                joined: !opens || adopted,
+                ends: self.due(waiter.ends(appended), key),
+            };
             let open = self.entries.get_mut(&key);
             let open = open.expect("it was there or was inserted above");
-            open.waiters.push(Waiting { waiter, ends });
-            self.waiters += 1;
+            open.waiters.push(waiting);
         }
-        admission
+        if opens {
+            Admission::Opened
+        } else {
+            Admission::Joined
+        }
     }
 
-    /// The limit that rejects a request under `key`, if there is one.
-    fn full(&self, key: CommandKey, waits: bool) -> Option<Limit> {
-        let open = self.entries.get(&key);
-        if open.is_none() && self.entries.len() >= self.limits.entries_max {
-            return Some(Limit::Commands);
+    /// Takes a place among the commands in flight for a request that is not decided yet.
+    ///
+    /// # Errors
+    /// The limit that rejects the request.
+    pub fn reserve(&mut self, tenant: &Tenant) -> Result<(), Limit> {
+        if let Some(shortage) = self.places.shortage(tenant) {
+            let limit = of_commands(shortage);
+            self.limited[limit as usize] += 1;
+            return Err(limit);
+        }
+        self.places.take(tenant.clone());
+        Ok(())
+    }
+
+    /// Gives back the place of a request that is about to be decided, or waits no longer.
+    pub fn release_reserved(&mut self, tenant: &Tenant) {
+        self.places.give_back(tenant);
+    }
+
+    /// The limit that rejects a request, if there is one.
+    fn full(&self, attempt: &Attempt, waits: bool) -> Option<Limit> {
+        let open = self.entries.get(&attempt.id.key);
+        if open.is_none()
+            && let Some(shortage) = self.places.shortage(&attempt.tenant)
+        {
+            return Some(of_commands(shortage));
         }
         if !waits {
             return None;
         }
-        if self.waiters >= self.limits.waiters_max {
-            return Some(Limit::Waiters);
-        }
         let waiting = open.map_or(0, |it| it.waiters.len());
         let bounded = !is_planted(Bug::JoinWithoutBound);
-        (bounded && waiting >= self.limits.waiters_per_command_max).then_some(Limit::WaitersOfOne)
+        if bounded && waiting >= self.limits.waiters_per_command_max {
+            return Some(Limit::WaitersOfOne);
+        }
+        self.waiting
+            .shortage(&attempt.tenant)
+            .map(|shortage| match shortage {
+                Shortage::All => Limit::Waiters,
+                Shortage::Share => Limit::TenantWaiters,
+            })
     }
 
     fn state(&self, key: CommandKey) -> CommandState {
@@ -231,7 +360,7 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
     }
 
     /// Closes a command if `event` ends it, and returns every exchange that waits for it.
-    fn end(&mut self, key: CommandKey, event: CommandEvent) -> Option<Waiters<W>> {
+    fn end(&mut self, key: CommandKey, event: CommandEvent) -> Option<Answered<W>> {
         let (state, effect) = self.state(key).on(event);
         let ends = state == CommandState::Absent && effect != Effect::None;
         ends.then(|| self.close(key))?
@@ -252,7 +381,8 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
     /// The record was not and will not be appended: the command closes. Returns every exchange that
     /// waits for it (503).
     pub fn on_refused(&mut self, key: CommandKey) -> Waiters<W> {
-        self.end(key, CommandEvent::Refused).unwrap_or_default()
+        let released = self.end(key, CommandEvent::Refused);
+        exchanges(released.unwrap_or_default())
     }
 
     /// The broker has confirmed the record. Returns the exchanges whose clients do not wait any
@@ -269,7 +399,7 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
             let at = waiting.waiter.ends(true);
             let accepts = waiting.waiter.accept_at.is_some() && at <= now;
             if accepts {
-                accepted.push(*waiting);
+                accepted.push(waiting.clone());
             } else if at != waiting.ends.at {
                 self.deadlines.remove(&waiting.ends);
                 waiting.ends.at = at;
@@ -277,7 +407,7 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
             }
             !accepts
         });
-        self.release(accepted)
+        exchanges(self.release(accepted))
     }
 
     /// Whether the record was appended will never be known. Returns every exchange that waits
@@ -298,13 +428,13 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
             open.ends.at = ends;
             self.deadlines.insert(open.ends, key);
         }
-        self.release(waiters)
+        exchanges(self.release(waiters))
     }
 
     /// Closes the entry of the answered request and returns every exchange that waits for it.
     /// `None` is normal: the reply is late, or answers a request of another instance. A request
     /// with another fingerprint under the same command key stays open until its own reply.
-    pub fn on_reply(&mut self, id: CorrelationId) -> Option<Waiters<W>> {
+    pub fn on_reply(&mut self, id: CorrelationId) -> Option<Answered<W>> {
         let open = self.entries.get(&id.key)?;
         let event = if open.fingerprint == id.fingerprint {
             CommandEvent::Reply
@@ -326,7 +456,7 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
         (open.state, _) = open.state.on(CommandEvent::WaiterLeft);
         let left = open.waiters.swap_remove(index);
         self.deadlines.remove(&left.ends);
-        self.waiters -= 1;
+        self.waiting.give_back(&left.tenant);
         if is_planted(Bug::FreedWithItsWaiter) && open.waiters.is_empty() {
             self.close(key);
         }
@@ -351,9 +481,9 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
             if open.ends == due {
                 self.given_up += 1;
                 let left = self.end(key, CommandEvent::LimitPassed).unwrap_or_default();
-                expired.extend(left.into_iter().map(|waiter| Expired {
+                expired.extend(left.into_iter().map(|it| Expired {
                     key,
-                    waiter,
+                    waiter: it.waiter,
                     accepted: false,
                 }));
                 continue;
@@ -361,9 +491,9 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
             let index = open.waiters.iter().position(|it| it.ends == due);
             let index = index.expect("a deadline goes with its waiter");
             (open.state, _) = open.state.on(CommandEvent::WaiterExpired);
-            let waiter = open.waiters.swap_remove(index).waiter;
+            let Waiting { waiter, tenant, .. } = open.waiters.swap_remove(index);
             let freed = is_planted(Bug::FreedWithItsWaiter) && open.waiters.is_empty();
-            self.waiters -= 1;
+            self.waiting.give_back(&tenant);
             let appended = open.state == CommandState::Appended;
             expired.push(Expired {
                 key,
@@ -381,8 +511,10 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
     pub fn stats(&self) -> OpenStats {
         OpenStats {
             entries: self.entries.len(),
-            waiters: self.waiters,
+            waiters: self.waiting.taken(),
             given_up: self.given_up,
+            tenants: self.places.tenants(),
+            limited: self.limited,
         }
     }
 
@@ -394,396 +526,38 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
         due
     }
 
-    fn close(&mut self, key: CommandKey) -> Option<Waiters<W>> {
+    fn close(&mut self, key: CommandKey) -> Option<Answered<W>> {
         let open = self.entries.remove(&key)?;
         self.deadlines.remove(&open.ends);
+        self.places.give_back(&open.tenant);
         Some(self.release(open.waiters))
     }
 
-    fn release(&mut self, waiters: SmallVec<[Waiting<W>; 1]>) -> Waiters<W> {
-        self.waiters -= waiters.len();
-        let mut released = Waiters::new();
-        for Waiting { waiter, ends } in waiters {
-            self.deadlines.remove(&ends);
-            released.push(waiter.waiter);
+    fn release(&mut self, waiters: SmallVec<[Waiting<W>; 1]>) -> Answered<W> {
+        let mut released = Answered::new();
+        for it in waiters {
+            self.deadlines.remove(&it.ends);
+            self.waiting.give_back(&it.tenant);
+            released.push(AnsweredWaiter {
+                waiter: it.waiter.waiter,
+                joined: it.joined,
+            });
         }
         released
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-    use std::fmt::Write as _;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const LIMITS: OpenLimits = OpenLimits {
-        entries_max: 3,
-        waiters_max: 4,
-        waiters_per_command_max: 2,
-        open_limit: Duration::from_secs(600),
-        unknown_limit: Duration::from_secs(60),
-    };
-    const A: CommandKey = CommandKey([1; 16]);
-    const F: Fingerprint = Fingerprint([1; 16]);
-
-    fn id(key: CommandKey) -> CorrelationId {
-        CorrelationId {
-            key,
-            fingerprint: F,
-        }
-    }
-
-    fn at(seconds: u64) -> Instant {
-        Instant::ZERO.after(Duration::from_secs(seconds))
-    }
-
-    /// An exchange that waits for the reply.
-    fn waits(waiter: u32, deadline: Instant) -> Option<NewWaiter<u32>> {
-        Some(NewWaiter {
-            waiter,
-            deadline,
-            accept_at: None,
-        })
-    }
-
-    /// An exchange whose client prefers an asynchronous answer from `accept_at` on.
-    fn accepts(waiter: u32, accept_at: Instant, deadline: Instant) -> Option<NewWaiter<u32>> {
-        Some(NewWaiter {
-            waiter,
-            deadline,
-            accept_at: Some(accept_at),
-        })
-    }
-
-    fn table() -> OpenCommands<u32> {
-        OpenCommands::new(LIMITS, RandomState::with_seeds(1, 2, 3, 4))
-    }
-
-    fn expired(table: &mut OpenCommands<u32>, now: Instant) -> Vec<u32> {
-        let mut expired = Vec::new();
-        table.on_timeout(now, &mut expired);
-        expired.into_iter().map(|e| e.waiter).collect()
-    }
-
-    #[test]
-    fn an_entry_outlives_its_waiters_and_a_retry_joins() {
-        let mut table = table();
-        assert_eq!(
-            table.admit(A, F, waits(1, at(10)), at(0)),
-            Admission::Opened
-        );
-        assert_eq!(table.next_deadline(), Some(at(10)));
-        assert!(expired(&mut table, at(9)).is_empty());
-        assert_eq!(expired(&mut table, at(10)), [1]);
-        assert_eq!(
-            table.admit(A, F, waits(2, at(30)), at(20)),
-            Admission::Joined
-        );
-        let waiters = table.on_reply(id(A)).expect("open");
-        assert_eq!(&waiters[..], [2]);
-        assert_eq!(table.on_reply(id(A)), None);
-        assert_eq!(
-            (table.next_deadline(), table.stats()),
-            (None, OpenStats::default())
-        );
-    }
-
-    #[test]
-    fn the_reply_to_another_request_under_the_key_closes_nothing() {
-        let mut table = table();
-        table.admit(A, F, waits(1, at(10)), at(0));
-        // One fingerprint of the same recipe, and one of another recipe, which can't be compared.
-        for first in [F.0[0], F.0[0] + 1] {
-            let mut fingerprint = Fingerprint([9; 16]);
-            fingerprint.0[0] = first;
-            let other = CorrelationId {
-                key: A,
-                fingerprint,
-            };
-            assert_eq!(table.on_reply(other), None);
-            assert_eq!((table.get(A), table.waiters(A)), (Some(F), 1));
-        }
-        assert_eq!(expired(&mut table, at(10)), [1], "504 at its own deadline");
-        assert_eq!(table.get(A), Some(F), "and a retry joins what is in flight");
-        assert!(table.on_reply(id(A)).is_some());
-    }
-
-    #[test]
-    fn open_ends_at_its_limit_with_those_who_still_wait() {
-        let mut table = table();
-        table.admit(A, F, waits(1, at(900)), at(0));
-        assert!(expired(&mut table, at(599)).is_empty());
-        assert_eq!(expired(&mut table, at(600)), [1]);
-        assert_eq!((table.get(A), table.stats().given_up), (None, 1));
-        assert_eq!(table.next_deadline(), None);
-    }
-
-    #[test]
-    fn refused_closes_and_unknown_keeps_open_for_a_while() {
-        let mut table = table();
-        table.admit(A, F, waits(1, at(10)), at(0));
-        assert_eq!(&table.on_refused(A)[..], [1]);
-        assert_eq!(
-            table.admit(A, F, waits(2, at(10)), at(0)),
-            Admission::Opened
-        );
-        assert_eq!(&table.on_unknown(A, at(5))[..], [2]);
-        assert_eq!(
-            table.admit(A, F, waits(3, at(100)), at(6)),
-            Admission::Joined
-        );
-        assert_eq!(expired(&mut table, at(65)), [3]);
-        assert_eq!(table.get(A), None);
-        assert_eq!(table.admit(A, F, None, at(66)), Admission::Opened);
-    }
-
-    #[test]
-    fn an_asynchronous_answer_waits_for_the_append() {
-        let mut table = table();
-        let first = table.admit(A, F, accepts(1, at(0), at(10)), at(0));
-        assert_eq!(first, Admission::Opened);
-        let second = table.admit(A, F, accepts(2, at(5), at(10)), at(1));
-        assert_eq!(second, Admission::Joined);
-        assert!(expired(&mut table, at(2)).is_empty(), "not appended yet");
-        assert_eq!(&table.on_appended(A, at(3))[..], [1]);
-        assert_eq!(table.next_deadline(), Some(at(5)), "`wait` of the second");
-        let mut late = Vec::new();
-        table.on_timeout(at(5), &mut late);
-        let [second] = late[..] else {
-            panic!("{late:?}")
-        };
-        assert_eq!((second.waiter, second.accepted), (2, true), "202, not 504");
-        let third = table.admit(A, F, accepts(3, at(6), at(16)), at(6));
-        assert_eq!(third, Admission::Accepted, "no place is taken");
-        assert_eq!((table.stats().waiters, table.get(A)), (0, Some(F)));
-    }
-
-    #[test]
-    fn a_record_that_is_never_confirmed_is_no_202() {
-        let mut table = table();
-        table.admit(A, F, accepts(1, at(0), at(10)), at(0));
-        let mut late = Vec::new();
-        table.on_timeout(at(10), &mut late);
-        assert!(
-            matches!(
-                late[..],
-                [Expired {
-                    accepted: false,
-                    ..
-                }]
-            ),
-            "{late:?}"
-        );
-        table.on_unknown(A, at(11));
-        let retry = table.admit(A, F, accepts(2, at(12), at(20)), at(12));
-        assert_eq!(retry, Admission::Joined);
-        assert_eq!(&table.on_refused(A)[..], [2], "503");
-    }
-
-    #[test]
-    fn unknown_never_prolongs() {
-        let mut table = table();
-        table.admit(A, F, None, at(0));
-        table.on_unknown(A, at(590));
-        expired(&mut table, at(600));
-        assert_eq!(table.get(A), None);
-    }
-
-    #[test]
-    fn another_fingerprint_is_a_mismatch_even_when_full() {
-        let mut table = table();
-        for n in 0..3 {
-            let key = CommandKey([n; 16]);
-            assert_eq!(table.admit(key, F, None, at(0)), Admission::Opened);
-        }
-        let mut other = F;
-        other.0[15] = 9;
-        assert_eq!(table.admit(A, other, None, at(0)), Admission::Mismatch);
-        let more = CommandKey([9; 16]);
-        let full = Admission::Full(Limit::Commands);
-        assert_eq!(table.admit(more, F, None, at(0)), full);
-        assert_eq!(table.stats().entries, 3);
-    }
-
-    #[test]
-    fn waiters_are_bounded_for_one_and_for_all_and_leave_room_when_they_go() {
-        let mut table = table();
-        let b = CommandKey([2; 16]);
-        table.admit(A, F, waits(1, at(10)), at(0));
-        table.admit(A, F, waits(2, at(10)), at(0));
-        let full = table.admit(A, F, waits(3, at(10)), at(0));
-        assert_eq!(full, Admission::Full(Limit::WaitersOfOne));
-        table.admit(b, F, waits(4, at(10)), at(0));
-        table.admit(b, F, waits(5, at(10)), at(0));
-        let c = CommandKey([3; 16]);
-        let full = table.admit(c, F, waits(6, at(10)), at(0));
-        assert_eq!(full, Admission::Full(Limit::Waiters));
-        assert_eq!(table.get(c), None, "refused while it was free to refuse");
-        table.on_left(A, 1);
-        table.on_left(A, 1);
-        assert_eq!(
-            table.admit(A, F, waits(3, at(10)), at(0)),
-            Admission::Joined
-        );
-    }
-
-    #[test]
-    fn a_flood_of_deadlines_is_taken_in_pieces() {
-        let limits = OpenLimits {
-            entries_max: 5000,
-            waiters_max: 5000,
-            ..LIMITS
-        };
-        let mut table = OpenCommands::new(limits, RandomState::with_seeds(1, 2, 3, 4));
-        for n in 0..3000_u32 {
-            let mut key = [0; 16];
-            key[..4].copy_from_slice(&n.to_be_bytes());
-            table.admit(CommandKey(key), F, waits(n, at(1)), at(0));
-        }
-        assert_eq!(expired(&mut table, at(1)).len(), TIMEOUTS_MAX);
-        assert_eq!(table.next_deadline(), Some(at(1)));
-        assert_eq!(
-            expired(&mut table, at(1)).len() + expired(&mut table, at(1)).len(),
-            1976
-        );
-    }
-
-    /// A table with one command in `state` and, if it is in flight, one exchange (7) that waits.
-    fn table_in(state: CommandState) -> OpenCommands<u32> {
-        let mut table = table();
-        if state != CommandState::Absent {
-            table.admit(A, F, waits(7, at(10)), at(0));
-        }
-        if state == CommandState::Appended {
-            assert!(table.on_appended(A, at(0)).is_empty());
-        }
-        if state == CommandState::Unconfirmed {
-            table.on_unknown(A, at(0));
-            table.admit(A, F, waits(7, at(10)), at(0));
-        }
-        assert_eq!(table.state(A), state);
-        table
-    }
-
-    /// What an event does: an admission, or the exchanges that stop waiting.
-    fn apply(table: &mut OpenCommands<u32>, event: CommandEvent) -> String {
-        let mut other = F;
-        other.0[15] = 9;
-        let reply_to_other = CorrelationId {
-            key: A,
-            fingerprint: other,
-        };
-        let waiter = waits(9, at(20));
-        let left = match event {
-            CommandEvent::Request => return format!("{:?}", table.admit(A, F, waiter, at(0))),
-            CommandEvent::OtherRequest => {
-                return format!("{:?}", table.admit(A, other, waiter, at(0)));
-            }
-            CommandEvent::Reply => table.on_reply(id(A)).map(|it| it.to_vec()),
-            CommandEvent::OtherReply => table.on_reply(reply_to_other).map(|it| it.to_vec()),
-            CommandEvent::Appended => {
-                let open = table.state(A) != CommandState::Absent;
-                // Exchange 7 waits for the reply and stays. Exchange 8 prefers 202.
-                let other = open.then(|| table.admit(A, F, accepts(8, at(0), at(10)), at(0)));
-                let accepted = table.on_appended(A, at(0));
-                return match (other, &accepted[..]) {
-                    (Some(Admission::Joined), [8]) => "one that prefers 202".into(),
-                    (Some(Admission::Accepted), []) => "- (202 already)".into(),
-                    (None, []) => "-".into(),
-                    other => panic!("{other:?}"),
-                };
-            }
-            CommandEvent::Refused => Some(table.on_refused(A).to_vec()),
-            CommandEvent::OutcomeLost => Some(table.on_unknown(A, at(0)).to_vec()),
-            CommandEvent::WaiterLeft => {
-                let before = table.waiters(A);
-                table.on_left(A, 7);
-                Some(vec![7; before - table.waiters(A)])
-            }
-            CommandEvent::WaiterExpired => Some(expired(table, at(10))),
-            CommandEvent::LimitPassed => {
-                table.on_left(A, 7);
-                if table.state(A) != CommandState::Absent {
-                    table.admit(A, F, waits(7, at(900)), at(0));
-                }
-                Some(expired(table, at(600)))
-            }
-        };
-        match left.unwrap_or_default()[..] {
-            [] => "-".into(),
-            [7] => "the exchange".into(),
-            ref other => panic!("{other:?}"),
-        }
-    }
-
-    /// Reviewed as a whole. The table of [`CommandState::on`] is what the real table does.
-    #[test]
-    fn every_state_and_event() {
-        let mut text = String::new();
-        for state in CommandState::ALL {
-            writeln!(text, "{state:?}").expect("a string");
-            for event in CommandEvent::ALL {
-                let (next, effect) = state.on(event);
-                let mut table = table_in(state);
-                let done = apply(&mut table, event);
-                assert_eq!(table.state(A), next, "{state:?} {event:?}");
-                let event = format!("{event:?}");
-                let next = format!("{next:?}");
-                let effect = format!("{effect:?}");
-                writeln!(text, "    {event:<14} => {next:<12} {effect:<9} {done}")
-                    .expect("a string");
-            }
-        }
-        insta::assert_snapshot!(text);
-    }
-
-    proptest! {
-        /// Every admitted waiter is returned exactly once, and nothing is left behind.
-        #[test]
-        fn each_waiter_comes_out_once(
-            acts in prop::collection::vec((0..7_u8, 0..5_u8, 0..50_u64), 0..120),
-        ) {
-            let mut table = table();
-            let (mut inside, mut next, mut now) = (BTreeSet::new(), 0_u32, at(0));
-            for (act, key, seconds) in acts {
-                let key = CommandKey([key; 16]);
-                let out: Vec<u32> = match act {
-                    0 | 1 => {
-                        next += 1;
-                        let deadline = now.after(Duration::from_secs(seconds));
-                        let waiter = NewWaiter {
-                            waiter: next,
-                            deadline,
-                            accept_at: (act == 1).then(|| now.after(Duration::from_secs(9))),
-                        };
-                        match table.admit(key, F, Some(waiter), now) {
-                            Admission::Opened | Admission::Joined => inside.insert(next),
-                            Admission::Full(_) | Admission::Mismatch | Admission::Accepted => false,
-                        };
-                        vec![]
-                    }
-                    5 => table.on_appended(key, now).to_vec(),
-                    2 => table.on_reply(id(key)).map(|w| w.to_vec()).unwrap_or_default(),
-                    3 => table.on_refused(key).to_vec(),
-                    4 => table.on_unknown(key, now).to_vec(),
-                    _ => {
-                        now = now.after(Duration::from_secs(seconds));
-                        expired(&mut table, now)
-                    }
-                };
-                for waiter in out {
-                    prop_assert!(inside.remove(&waiter));
-                }
-                prop_assert_eq!(table.stats().waiters, inside.len());
-                prop_assert_eq!(table.deadlines.len(), inside.len() + table.entries.len());
-            }
-            let left = expired(&mut table, at(100_000));
-            prop_assert_eq!(left.into_iter().collect::<BTreeSet<u32>>(), inside);
-            prop_assert_eq!((table.entries.len(), table.deadlines.len()), (0, 0));
-        }
+const fn of_commands(shortage: Shortage) -> Limit {
+    match shortage {
+        Shortage::All => Limit::Commands,
+        Shortage::Share => Limit::TenantCommands,
     }
 }
+
+fn exchanges<W>(answered: Answered<W>) -> Waiters<W> {
+    answered.into_iter().map(|it| it.waiter).collect()
+}
+
+#[cfg(test)]
+#[path = "open_tests.rs"]
+mod tests;

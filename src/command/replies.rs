@@ -233,6 +233,12 @@ impl ReplyIndex {
         self.rows_of(key).next().is_some()
     }
 
+    /// Whether exactly this request is answered.
+    #[must_use]
+    pub fn has_reply_to(&self, id: CorrelationId) -> bool {
+        self.rows_of(id.key).any(|row| row.id == id)
+    }
+
     /// Retention has removed everything below the offset.
     pub fn on_log_start(&mut self, partition: Partition, offset: Offset) {
         let start = self.starts.of(partition);

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::open::{Admission, Limit, NewWaiter, OpenCommands};
+use super::open::{Admission, Attempt, Limit, NewWaiter, OpenCommands};
 use super::passed::PassedReplies;
 use super::replies::{ReplyIndex, ReplyRecord};
 use super::reply::{LeftOut, Reply, ReplyError, ReplyHeaders, ReplyResult};
+use super::unanswered::{CommandIndex, Unanswered};
 use ahash::RandomState;
 
 use crate::log::{Batch, Change, Record, Step};
@@ -27,6 +28,8 @@ pub enum Admitted {
     Joined,
     /// The command's record is appended, and the client does not wait for the reply: 202.
     Accepted,
+    /// The command is in flight, and the route rejects another attempt: 409.
+    InProgress,
     /// The caller produces it, and the exchange waits.
     Opened,
     /// There is no room: 503, and nothing is produced.
@@ -52,6 +55,8 @@ pub enum Known {
 pub struct AnsweredExchange<W> {
     /// The exchange that waited for the reply.
     pub waiter: W,
+    /// Whether the command was opened by another attempt, so that the reply is a replay.
+    pub replayed: bool,
     /// The service's reply, or why it can't be shown.
     pub answer: ReplyResult,
 }
@@ -83,13 +88,16 @@ pub struct Notice {
     pub text: String,
 }
 
-/// Both tables of a home. They have one owner, so no race is possible within the process.
+/// The tables of a home. They have one owner, so no race is possible within the process.
 #[derive(Debug)]
 pub struct CommandTable<W> {
     /// In-flight commands. Outcomes of producing and timeouts are reported to it.
     pub open: OpenCommands<W>,
     /// Replies within the window. A retry is answered from them.
     pub replies: ReplyIndex,
+    /// Unanswered commands of the commands topics of routes with `dedupe = "strict"`. `None`: there
+    /// is no such route.
+    pub unanswered: Option<CommandIndex>,
     /// Replies with `retry: true`, which are not stored.
     passed: PassedReplies,
     names: ReplyHeaders,
@@ -111,6 +119,7 @@ impl<W: Copy + PartialEq> CommandTable<W> {
         Self {
             open,
             replies,
+            unanswered: None,
             passed: PassedReplies::new(hasher),
             names,
             counts: ReplyCounts::default(),
@@ -123,30 +132,38 @@ impl<W: Copy + PartialEq> CommandTable<W> {
     /// Decides about a command. `waiter`: the exchange of the request, or `None` if none waits.
     pub fn admit(
         &mut self,
-        key: CommandKey,
-        fingerprint: Fingerprint,
+        attempt: &Attempt,
         waiter: Option<NewWaiter<W>>,
         now: Instant,
     ) -> Admitted {
-        let in_flight = self.open.get(key) == Some(fingerprint);
+        let CorrelationId { key, fingerprint } = attempt.id;
+        let in_flight = self.open.get(key);
+        let same_in_flight = in_flight == Some(fingerprint);
         match self.replies.get(key, fingerprint) {
             // While the request's own reply is due, a reply of another recipe is not returned
             // instead.
-            Some(known) if known.id.fingerprint == fingerprint || !in_flight => {
+            Some(known) if known.id.fingerprint == fingerprint || !same_in_flight => {
                 return match known.answer {
                     Some(answer) => Admitted::Answered(answer),
                     None => Admitted::AnsweredAt(known.id, known.partition, known.offset),
                 };
             }
-            None if !in_flight && self.replies.has(key) => return Admitted::Mismatch,
+            None if !same_in_flight && self.replies.has(key) => return Admitted::Mismatch,
             _ => {}
         }
-        match self.open.admit(key, fingerprint, waiter, now) {
+        let unanswered = self.unanswered.as_ref().filter(|_| in_flight.is_none());
+        let admission = match unanswered.and_then(|it| it.get(key, fingerprint)) {
+            None => self.open.admit(attempt, waiter, now),
+            Some(Unanswered::Same) => self.open.adopt(attempt, waiter, now),
+            Some(Unanswered::Other) => Admission::Mismatch,
+        };
+        match admission {
             Admission::Opened => {
-                self.passed.remove(CorrelationId { key, fingerprint });
+                self.passed.remove(attempt.id);
                 Admitted::Opened
             }
             Admission::Joined => Admitted::Joined,
+            Admission::InProgress => Admitted::InProgress,
             Admission::Accepted => Admitted::Accepted,
             Admission::Mismatch => Admitted::Mismatch,
             Admission::Full(limit) => Admitted::Full(limit),
@@ -208,6 +225,23 @@ impl<W: Copy + PartialEq> CommandTable<W> {
         }
     }
 
+    /// Applies one step of a commands topic with a route that has `dedupe = "strict"`.
+    pub fn apply_commands(&mut self, step: &Step, now: UnixMillis) {
+        let replies = &self.replies;
+        if let Some(unanswered) = &mut self.unanswered {
+            unanswered.apply(step, |id| replies.has_reply_to(id), now);
+        }
+    }
+
+    /// Drops replies past the window, and unanswered commands that are in flight no longer. Returns
+    /// true if more is due: call it again in the next turn.
+    #[must_use = "true means that more is due"]
+    pub fn expire(&mut self, now: UnixMillis) -> bool {
+        let unanswered = self.unanswered.as_mut();
+        let more = unanswered.is_some_and(|it| it.expire(now));
+        self.replies.expire(now) | more
+    }
+
     /// Counts of what was ignored or left out.
     #[must_use]
     pub const fn counts(&self) -> ReplyCounts {
@@ -265,14 +299,19 @@ impl<W: Copy + PartialEq> CommandTable<W> {
                 };
                 self.replies.on_reply(&reply, now);
             }
+            if let Some(unanswered) = &mut self.unanswered {
+                unanswered.on_reply(id, retry, record.timestamp, now);
+            }
             // A reply to another request under the same command key, appended by another gateway,
             // answers no exchange here. Each exchange waits for the reply to its own request.
             let Some(waiters) = self.open.on_reply(id) else {
                 self.counts.not_in_flight += u64::from(loaded);
                 continue;
             };
-            answered.extend(waiters.into_iter().map(|waiter| AnsweredExchange {
-                waiter,
+            answered.extend(waiters.into_iter().map(|it| AnsweredExchange {
+                waiter: it.waiter,
+                // A service that applied nothing has no result to replay.
+                replayed: it.joined && !retry,
                 answer: answer.clone(),
             }));
         }

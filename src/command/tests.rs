@@ -12,7 +12,8 @@ use super::*;
 use crate::log::testing::{Draft, batch, step};
 use crate::log::{Change, Step};
 use crate::model::{
-    CommandKey, CorrelationId, Fingerprint, HashSecret, Instant, Offset, Partition, UnixMillis,
+    CommandKey, CorrelationId, Fingerprint, HashSecret, Instant, Offset, Partition, Tenant,
+    UnixMillis,
 };
 
 const F: Fingerprint = Fingerprint([1; 16]);
@@ -45,6 +46,7 @@ fn table() -> CommandTable<u32> {
         entries_max: 8,
         waiters_max: 8,
         waiters_per_command_max: 4,
+        per_tenant_max: 100,
         open_limit: Duration::from_secs(600),
         unknown_limit: Duration::from_secs(60),
     };
@@ -77,14 +79,24 @@ fn apply_step(table: &mut CommandTable<u32>, step: &Step) -> Vec<AnsweredExchang
     answered
 }
 
-fn admit(table: &mut CommandTable<u32>, n: u8, fingerprint: Fingerprint, waiter: u32) -> Admitted {
-    let deadline = Instant::ZERO.after(Duration::from_secs(10));
-    let waiter = NewWaiter {
+fn waiter_of(waiter: u32) -> NewWaiter<u32> {
+    NewWaiter {
         waiter,
-        deadline,
+        deadline: Instant::ZERO.after(Duration::from_secs(10)),
         accept_at: None,
+    }
+}
+
+fn admit(table: &mut CommandTable<u32>, n: u8, fingerprint: Fingerprint, waiter: u32) -> Admitted {
+    let attempt = Attempt {
+        id: CorrelationId {
+            key: key(n),
+            fingerprint,
+        },
+        tenant: Tenant::V4(waiter.into()),
+        joins: true,
     };
-    table.admit(key(n), fingerprint, Some(waiter), Instant::ZERO)
+    table.admit(&attempt, Some(waiter_of(waiter)), Instant::ZERO)
 }
 
 fn body(answer: &ReplyResult) -> &[u8] {

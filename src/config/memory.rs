@@ -73,6 +73,7 @@ pub fn memory_caps(config: &Config, shards: u16) -> Vec<Cap> {
     let streamed = topics.iter().filter(|it| it.stream).count();
     let read = topics.iter().filter(|it| it.is_read()).count();
     let replies = topics.iter().filter(|it| it.replies).count();
+    let indexed = topics.iter().filter(|it| it.indexed).count();
     let cap = |what: &str, setting, count, each| Cap {
         what: what.to_owned(),
         setting,
@@ -192,6 +193,12 @@ pub fn memory_caps(config: &Config, shards: u16) -> Vec<Cap> {
             "commands.dedupe_memory",
             replies,
             s.commands.dedupe_memory,
+        ),
+        cap(
+            "indexes of unanswered commands",
+            "commands.unanswered_memory",
+            indexed,
+            s.commands.unanswered_memory,
         ),
         cap(
             "bodies of replies",

@@ -455,12 +455,21 @@ settings! {
         /// Commands in flight, over the routes that share a replies topic. Beyond it: 503 before
         /// anything is produced.
         open_max: usize = 10_000, Count(1..=10_000_000), Reload;
+        /// Commands in flight of one client, over the routes that share a replies topic. A client
+        /// is an address (IPv6: its /64 network). A client never gets more than are free for the
+        /// others, so one alone gets half of `commands.open_max`, two get a third each, and so on.
+        /// Beyond it: 503.
+        client_open_max: usize = 10_000, Count(1..=10_000_000), Reload;
         /// Clients that may wait for one command. Beyond it: 503.
         waiters_max: usize = 16, Count(1..=1000), Reload;
         /// Bytes of the index that recognises retries, per replies topic. Each reply counts 64. If
         /// `retention.ms` keeps more replies than fit, the oldest are forgotten early:
         /// `reply_index_cut` is 1, and a WARN says so.
         dedupe_memory: usize = 64 * MIB, Size(MIB..=64 * GIB), Restart;
+        /// Bytes of the index of unanswered commands, per commands topic of a route that has
+        /// `dedupe = "strict"`. Each command counts 56. If there are more within
+        /// `commands.open_limit`, the oldest are forgotten early, and a WARN says so.
+        unanswered_memory: usize = 16 * MIB, Size(MIB..=16 * GIB), Restart;
         /// Bytes of reply bodies kept in memory, per replies topic. Older bodies are read from
         /// Kafka again.
         replies_bytes_max: usize = 64 * MIB, Size(MIB..=64 * GIB), Restart;

@@ -14,6 +14,7 @@ mod planted;
 mod position;
 mod random;
 mod secret;
+mod tenant;
 mod time;
 mod topic;
 
@@ -32,6 +33,7 @@ pub use planted::{invent_identities, invents_identities, plant};
 pub use position::{LeaderEpoch, Offset, Partition};
 pub use random::FastRandom;
 pub use secret::Secret;
+pub use tenant::Tenant;
 pub use time::{Instant, Now, UnixMillis};
 pub use topic::{LogIdentity, LogTag, TopicName};
 

@@ -129,6 +129,7 @@ impl Refused {
             | Admitted::Accepted
             | Admitted::Opened => None,
             Admitted::Answered(Err(error)) => Some((*error).into()),
+            Admitted::InProgress => Some(Failure::CommandInProgress.into()),
             Admitted::Mismatch => Some(Failure::IdempotencyKeyReused.into()),
             Admitted::Full(limit) => Some((*limit).into()),
         }
@@ -161,7 +162,11 @@ impl From<Limit> for Refused {
     fn from(limit: Limit) -> Self {
         // All limits have the same response. Metrics show which one was reached.
         match limit {
-            Limit::Commands | Limit::Waiters | Limit::WaitersOfOne => Failure::Overloaded.into(),
+            Limit::Commands
+            | Limit::Waiters
+            | Limit::WaitersOfOne
+            | Limit::TenantCommands
+            | Limit::TenantWaiters => Failure::Overloaded.into(),
         }
     }
 }

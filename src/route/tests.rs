@@ -403,7 +403,15 @@ fn errors_of_commands_become_the_right_problems() {
             Some(("/problems/idempotency-key-reused", 422)),
         ),
         (
+            Admitted::InProgress,
+            Some(("/problems/command-in-progress", 409)),
+        ),
+        (
             Admitted::Full(Limit::Commands),
+            Some(("/problems/overloaded", 503)),
+        ),
+        (
+            Admitted::Full(Limit::TenantCommands),
             Some(("/problems/overloaded", 503)),
         ),
         (

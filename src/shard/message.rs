@@ -14,7 +14,7 @@ use crate::log::{Block, Cut, Next, Notice, Seq, Step};
 use crate::metrics::ShardReport;
 use crate::model::{
     CommandKey, Etag, ExchangeId, Fingerprint, HashSecret, Instant, KeyHash, LogTag, Partition,
-    Secret, ShardId,
+    Secret, ShardId, Tenant,
 };
 use crate::route::{Failure, Refused};
 use crate::schema::{BodyCheck, Verdict};
@@ -341,6 +341,10 @@ pub struct CommandRequest {
     pub key: CommandKey,
     /// The fingerprint, which distinguishes a retry from another request under the same key.
     pub fingerprint: Fingerprint,
+    /// The client whose limits the request counts against.
+    pub tenant: Tenant,
+    /// Whether it waits for the same request if that is in flight. Otherwise it is rejected.
+    pub joins: bool,
     /// What to produce if it is new.
     pub record: CommandRecord,
     /// The record's value: the request's body.

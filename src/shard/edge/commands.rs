@@ -6,10 +6,10 @@ use bytes::Bytes;
 use crate::command::{
     CommandParts, CommandRecord, FingerprintParts, IdempotencyHash, command_key, fingerprint,
 };
-use crate::config::{CommandRoute, Dedupe, Idempotency};
+use crate::config::{CommandRoute, Dedupe, Idempotency, InFlight};
 use crate::http::{IdempotencyKey, IfMatch, IfNoneMatch, Request};
 use crate::log::EventId;
-use crate::model::{CommandKey, CorrelationId, ExchangeId, Fingerprint, Instant};
+use crate::model::{CommandKey, CorrelationId, ExchangeId, Fingerprint, Instant, Tenant};
 use crate::route::{Failure, Params, Refused, check_params, evaluate};
 use crate::shard::message::CommandRequest;
 use crate::shard::random::SecureRandom;
@@ -33,6 +33,7 @@ pub(super) struct MadeCommand {
     fingerprint: Fingerprint,
     record: CommandRecord,
     body: Bytes,
+    joins: bool,
     dedupe: Dedupe,
 }
 
@@ -43,6 +44,7 @@ impl MadeCommand {
         exchange: ExchangeId,
         plan: CommandPlan,
         deadline: Instant,
+        tenant: Tenant,
     ) -> CommandRequest {
         CommandRequest {
             exchange,
@@ -50,6 +52,8 @@ impl MadeCommand {
             replies: plan.replies,
             key: self.key,
             fingerprint: self.fingerprint,
+            tenant,
+            joins: self.joins,
             record: self.record,
             body: self.body,
             deadline,
@@ -130,6 +134,7 @@ impl CommandMaker {
             fingerprint,
             record,
             body: Bytes::copy_from_slice(request.body),
+            joins: route.in_flight == InFlight::Join,
             // The hash of a command without a key is random: no other command has it.
             dedupe: idempotency.as_ref().map_or(Dedupe::Local, |_| route.dedupe),
         })

@@ -2,6 +2,7 @@
 //! handler opens an exchange, sends the question, and the exchange waits.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::config::Partitioner;
@@ -11,7 +12,7 @@ use crate::http::{
 };
 use crate::log::EventId;
 use crate::metrics::{CommandOutcome, RouteKind, ShardMetrics};
-use crate::model::{ExchangeId, Id as _, Instant, KeyHash, ShardId};
+use crate::model::{ExchangeId, Id as _, Instant, KeyHash, ShardId, Tenant};
 use crate::route::{Failure, Methods, Params, Refused, RouteIndex, Routed, check_params, evaluate};
 use crate::schema::{BodyCheck, BodySchema};
 use crate::shard::io::SocketId;
@@ -58,6 +59,8 @@ pub(super) struct StreamStart {
 /// What handlers use beside the site.
 pub(super) struct HandlerContext<'a> {
     pub(super) me: ShardId,
+    /// The address of the client's end of the connection.
+    pub(super) peer: IpAddr,
     pub(super) now: Instant,
     pub(super) leaving: Leaving,
     pub(super) responder: &'a mut Responder,
@@ -159,6 +162,7 @@ impl Site {
             commands.bump(CommandOutcome::Shed);
             return Err(Failure::Overloaded.into());
         }
+        let tenant = Tenant::of(&identity_of(asked.request), cx.peer);
         let timeout = self.snapshot.config.commands[index].timeout;
         let deadline = cx.now.after(timeout);
         let home = self.snapshot.topic(plan.commands).home;
@@ -173,7 +177,7 @@ impl Site {
                 key: made.key,
             },
         });
-        let command = Box::new(made.request(exchange, plan, deadline));
+        let command = Box::new(made.request(exchange, plan, deadline, tenant));
         match schema {
             None => cx.out.to_home(home, HomeMessage::Command(command)),
             Some(schema) => {

@@ -2,6 +2,7 @@
 //! deadlines. A plain state machine without a task or a timer; an idle one holds no buffer.
 
 use std::io::IoSlice;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::config::Http as HttpSettings;
@@ -33,6 +34,8 @@ pub(super) struct MemoryUsed {
 #[derive(Debug)]
 pub(super) struct Http1 {
     socket: SocketId,
+    /// The address of the client's end.
+    peer: IpAddr,
     transport: Transport,
     decoder: Connection,
     phase: Phase,
@@ -63,13 +66,14 @@ pub(super) struct Http1 {
 
 impl Http1 {
     pub(super) fn new(
-        socket: SocketId,
+        (socket, peer): (SocketId, IpAddr),
         transport: Transport,
         now: Instant,
         deadline: Instant,
     ) -> Self {
         Self {
             socket,
+            peer,
             transport,
             decoder: Connection::new(),
             phase: Phase::Reading,
@@ -89,6 +93,10 @@ impl Http1 {
 
     pub(super) const fn socket(&self) -> SocketId {
         self.socket
+    }
+
+    pub(super) const fn peer(&self) -> IpAddr {
+        self.peer
     }
 
     pub(super) const fn phase(&self) -> Phase {

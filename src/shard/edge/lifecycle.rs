@@ -87,7 +87,7 @@ impl Edge {
         &mut self,
         socket: SocketId,
         listener: ListenerId,
-        _peer: SocketAddr,
+        peer: SocketAddr,
         cx: &mut EdgeContext<'_, I>,
     ) {
         cx.metrics.general.connections_accepted.bump();
@@ -111,7 +111,12 @@ impl Edge {
             Transport::Tls(_) => settings.tls.handshake_timeout,
         };
         let now = cx.now.mono;
-        let http1 = Box::new(Http1::new(socket, transport, now, now.after(patience)));
+        let http1 = Box::new(Http1::new(
+            (socket, peer.ip()),
+            transport,
+            now,
+            now.after(patience),
+        ));
         self.turns.clients.connections.add(http1, cx.metrics);
     }
 

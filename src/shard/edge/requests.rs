@@ -1,5 +1,7 @@
 //! The requests of a client's turn: read, answer what is whole, and let the turn end.
 
+use std::net::IpAddr;
+
 use crate::http::{CONTINUE, HeaderTable, Received};
 use crate::metrics::{CloseReason, ShardMetrics};
 use crate::model::{Instant, ShardId};
@@ -160,12 +162,12 @@ impl Requests {
             table,
             ..
         } = self;
-        let socket = http1.socket();
+        let (socket, peer) = (http1.socket(), http1.peer());
         for _ in 0..PIPELINED_MAX {
             match http1.receive(input, &turns.site.limits, table) {
                 Received::More => return ServeProgress::More,
                 Received::Continue(request) => {
-                    let (site, mut cx) = handlers(*me, commands, turns, rest);
+                    let (site, mut cx) = handlers((*me, peer), commands, turns, rest);
                     if !site.refuse_expecting(&request, &mut cx) {
                         turns.responder.interim(CONTINUE);
                         return ServeProgress::More;
@@ -181,7 +183,7 @@ impl Requests {
                     return ServeProgress::Stop;
                 }
                 Received::Request(request, used) => {
-                    let (site, mut cx) = handlers(*me, commands, turns, rest);
+                    let (site, mut cx) = handlers((*me, peer), commands, turns, rest);
                     let handled = site.handle(&request, socket, &mut cx);
                     input = &input[used..];
                     match handled {
@@ -218,13 +220,14 @@ impl Requests {
 
 /// The handlers, and what they work with.
 fn handlers<'a>(
-    me: ShardId,
+    (me, peer): (ShardId, IpAddr),
     commands: &'a mut CommandMaker,
     turns: &'a mut Turns,
     rest: &'a mut Rest<'_>,
 ) -> (&'a Site, HandlerContext<'a>) {
     let cx = HandlerContext {
         me,
+        peer,
         now: rest.now,
         leaving: turns.leaving,
         responder: &mut turns.responder,

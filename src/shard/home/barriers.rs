@@ -345,12 +345,11 @@ impl Barriers {
         Some(self.fail(command, BarrierFailure::Draining, None))
     }
 
-    /// A client has disconnected. Returns whether its command waited: nothing is produced then.
-    pub(super) fn cancel(&mut self, exchange: ExchangeId) -> bool {
-        let command = self.waiting.cancel(exchange);
-        let bytes = command.as_ref().map_or(0, |it| it.request.body.len());
-        self.bytes -= bytes;
-        command.is_some()
+    /// A client has disconnected. Returns its command if that waited: nothing is produced then.
+    pub(super) fn cancel(&mut self, exchange: ExchangeId) -> Option<WaitingCommand> {
+        let command = self.waiting.cancel(exchange)?;
+        self.bytes -= command.request.body.len();
+        Some(command)
     }
 
     /// When [`Self::next_expired`] next has work.

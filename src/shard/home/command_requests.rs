@@ -1,14 +1,15 @@
 //! What a home does with commands and with what becomes of their records: the decision, the record,
 //! the answer. The tables are in `commands.rs`.
 
-use crate::command::{Admitted, Expired, Limit, NewWaiter, PartitionBy, Unanswered};
+use crate::command::{Admitted, Attempt, Expired, NewWaiter, PartitionBy, Unanswered};
 use crate::config::Dedupe;
 use crate::kafka::{
     Doing, KafkaError, ProduceError, ProduceRecord, ProduceRefused, Produced, TopicView,
     partition_of,
 };
 use crate::model::{
-    Bug, CommandKey, ExchangeId, Instant, Now, Offset, Partition, TopicId, is_planted,
+    Bug, CommandKey, CorrelationId, ExchangeId, Instant, Now, Offset, Partition, TopicId,
+    is_planted,
 };
 use crate::route::{Failure, Refused};
 
@@ -52,6 +53,13 @@ impl CommandContext<'_> {
     /// The commands that wait for replies of a topic. `None`: the topic holds no replies.
     fn commands(&mut self, replies: usize) -> Option<&mut Commands> {
         self.topics[replies].commands_mut()
+    }
+
+    /// A command no longer waits to be decided: its place is free.
+    fn release(&mut self, at: CommandTopics, request: &CommandRequest) {
+        if let Some(commands) = self.commands(at.replies) {
+            commands.table.open.release_reserved(&request.tenant);
+        }
     }
 
     /// A command's record is in the log.
@@ -119,14 +127,15 @@ impl HomeCommands {
         at: CommandTopics,
         cx: &mut CommandContext<'_>,
     ) -> Option<Answer> {
-        // A waiting command counts as one in flight.
-        let open = cx.commands(at.replies).map_or(0, |it| it.open());
-        let limit = cx.snapshot.config.settings.commands.open_max;
-        if open + self.barriers.len() >= limit {
-            return Some(Answer::Refused(Limit::Commands.into()));
+        // A waiting command has a place as one in flight has, until `CommandContext::release`.
+        let table = cx.commands(at.replies).map(|it| &mut it.table);
+        if let Some(Err(limit)) = table.map(|it| it.open.reserve(&request.tenant)) {
+            return Some(Answer::Refused(limit.into()));
         }
         let waits = self.barriers.wait(request, at, (cx.topics, cx.now.mono));
-        waits.err().map(|_| refused(Failure::Overloaded))
+        let request = waits.err()?;
+        cx.release(at, &request);
+        Some(refused(Failure::Overloaded))
     }
 
     /// Takes over the routes of a snapshot.
@@ -192,6 +201,7 @@ impl HomeCommands {
         }
         while let Some(command) = self.barriers.next_passed(place, cx.topics, cx.now.mono) {
             let exchange = command.request.exchange;
+            cx.release(command.topics, &command.request);
             let answer = self.decide(*command.request, command.topics, cx);
             if let Some(answer) = answer {
                 cx.out.to_edge(exchange, EdgeMessage::Answer(answer));
@@ -207,6 +217,7 @@ impl HomeCommands {
             request, topics, ..
         } = undecided.command;
         let exchange = request.exchange;
+        cx.release(topics, &request);
         let answer = if is_usable(&request, topics, cx) && is_known(&request, topics, cx) {
             self.decide(*request, topics, cx)
         } else {
@@ -242,14 +253,22 @@ impl HomeCommands {
         let Some(commands) = cx.topics[at.replies].commands_mut() else {
             return Some(refused(Failure::NotReady));
         };
-        let (key, fingerprint) = (request.key, request.fingerprint);
+        let key = request.key;
+        let attempt = Attempt {
+            id: CorrelationId {
+                key,
+                fingerprint: request.fingerprint,
+            },
+            tenant: request.tenant.clone(),
+            joins: request.joins,
+        };
         let waiter = NewWaiter {
             waiter: request.exchange,
             deadline: request.deadline,
             accept_at: None,
         };
         let now = cx.now.mono;
-        match commands.table.admit(key, fingerprint, Some(waiter), now) {
+        match commands.table.admit(&attempt, Some(waiter), now) {
             Admitted::Answered(Ok(reply)) => Some(Answer::Reply {
                 reply,
                 replayed: true,
@@ -266,6 +285,7 @@ impl HomeCommands {
                 let asked = commands.lookups.ask(exchange, wanted, client);
                 (!asked).then(|| refused(Failure::ReplyUnavailable))
             }
+            Admitted::InProgress => Some(refused(Failure::CommandInProgress)),
             Admitted::Mismatch => Some(refused(Failure::IdempotencyKeyReused)),
             Admitted::Full(limit) => Some(Answer::Refused(limit.into())),
             Admitted::Joined | Admitted::Accepted => None,
@@ -357,8 +377,8 @@ impl HomeCommands {
         exchange: ExchangeId,
         cx: &mut CommandContext<'_>,
     ) {
-        if self.barriers.cancel(exchange) {
-            return; // Nothing was produced.
+        if let Some(command) = self.barriers.cancel(exchange) {
+            return cx.release(command.topics, &command.request); // Nothing was produced.
         }
         let Some(place) = cx.topics.place(replies) else {
             return;

@@ -49,6 +49,7 @@ impl Commands {
             entries_max: settings.open_max,
             waiters_max: settings.open_max.saturating_mul(2),
             waiters_per_command_max: settings.waiters_max,
+            per_tenant_max: settings.client_open_max,
             open_limit: settings.open_limit,
             unknown_limit: config.settings.kafka.delivery_timeout * 2,
         };
@@ -95,15 +96,15 @@ impl Commands {
         let answered = &mut self.answered;
         self.table
             .apply(step, loaded, now.wall, answered, &mut |_, _| {});
-        for AnsweredExchange { waiter, answer } in self.answered.drain(..) {
-            let answer = match answer {
+        for answered in self.answered.drain(..) {
+            let answer = match answered.answer {
                 Ok(reply) => Answer::Reply {
                     reply,
-                    replayed: false,
+                    replayed: answered.replayed,
                 },
                 Err(error) => Answer::Refused(error.into()),
             };
-            out.to_edge(waiter, EdgeMessage::Answer(answer));
+            out.to_edge(answered.waiter, EdgeMessage::Answer(answer));
         }
     }
 
@@ -195,7 +196,7 @@ impl Commands {
     ) -> bool {
         self.lookups.on_time(now.mono, client, out);
         self.table.open.on_timeout(now.mono, expired);
-        self.table.replies.expire(now.wall)
+        self.table.expire(now.wall)
     }
 
     /// When [`Self::on_time`] next has work. `None`: no deadline is set.

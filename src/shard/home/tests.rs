@@ -15,7 +15,7 @@ use crate::log::testing::{Draft, batch};
 use crate::log::{Cut, Next};
 use crate::model::{
     CommandKey, CorrelationId, ExchangeId, Fingerprint, HashSecret, LeaderEpoch, LogIdentity,
-    Offset, Partition, TopicName, UnixMillis,
+    Offset, Partition, Tenant, TopicName, UnixMillis,
 };
 use crate::route::{Failure, Refused};
 use crate::shard::Registry;
@@ -255,6 +255,8 @@ impl World {
             replies: self.topic(REPLIES).index(),
             key,
             fingerprint,
+            tenant: Tenant::V4(request.into()),
+            joins: true,
             record: CommandRecord {
                 key: Some(Bytes::from_static(b"k")),
                 headers: Vec::new(),

@@ -13,9 +13,6 @@ use crate::shard::snapshot::Snapshot;
 
 use super::topics::Topics;
 
-/// Memory of one index: 600,000 commands.
-const UNANSWERED_BYTES_MAX: usize = 32 << 20;
-
 /// The indexes of a home, one for each commands topic of a strict route.
 ///
 /// The commands topic and its replies topics are read independently. A topic keeps its steps until
@@ -100,7 +97,7 @@ impl UnansweredCommands {
             let settings = &snapshot.config.settings.commands;
             let limits = CommandIndexSettings {
                 open_limit: settings.open_limit,
-                bytes_max: UNANSWERED_BYTES_MAX,
+                bytes_max: settings.unanswered_memory,
             };
             let name = &snapshot.config.headers.correlation_id;
             let index = CommandIndex::new(limits, name, self.random.clone());
