@@ -28,7 +28,7 @@ const PIPELINED_MAX: usize = 64;
 const ANSWERS_BYTES_MAX: usize = 256 * 1024;
 
 /// The result of serving the received bytes of a connection.
-enum ServeProgress {
+enum Progress {
     /// All of them are used; read on.
     More,
     /// A request waits, or the connection ends: do not read.
@@ -77,13 +77,13 @@ impl Requests {
         let mut progress = if http1.has_pipelined() {
             self.serve_received(&mut http1, &[], turns, &mut rest_of(cx))
         } else {
-            ServeProgress::More
+            Progress::More
         };
         let mut reads = 0;
         let mut ended = None;
-        while matches!(progress, ServeProgress::More) {
+        while matches!(progress, Progress::More) {
             if reads == READS_MAX {
-                progress = ServeProgress::Yield;
+                progress = Progress::Yield;
                 break;
             }
             reads += 1;
@@ -110,7 +110,7 @@ impl Requests {
                 }
                 None => {
                     http1.on_broken_tls();
-                    ServeProgress::Stop
+                    Progress::Stop
                 }
             };
             self.plain = plain;
@@ -124,7 +124,7 @@ impl Requests {
             // A client that sends no more may still read: it gets what it asked for.
             Some(None) if http1.is_sending() => {
                 http1.on_client_end();
-                progress = ServeProgress::Stop;
+                progress = Progress::Stop;
             }
             Some(_) => {
                 turns.close(http1, CloseReason::Client, cx);
@@ -132,8 +132,8 @@ impl Requests {
             }
         }
         match (progress, turns.leaving) {
-            (ServeProgress::Stream(start), _) => return Some(BecomesStream { http1, start }),
-            (ServeProgress::More, Leaving::Drain(until)) if !http1.is_sending() => {
+            (Progress::Stream(start), _) => return Some(BecomesStream { http1, start }),
+            (Progress::More, Leaving::Drain(until)) if !http1.is_sending() => {
                 turns.dismiss(http1, until, cx);
             }
             (progress, _) => {
@@ -141,7 +141,7 @@ impl Requests {
                 // it.
                 let waits = http1.phase() == Phase::Waiting;
                 let ended = waits && cx.io.remote(http1.socket()) != Remote::Open;
-                let again = ended || matches!(progress, ServeProgress::Yield);
+                let again = ended || matches!(progress, Progress::Yield);
                 turns.end_turn(http1, again, cx);
             }
         }
@@ -155,7 +155,7 @@ impl Requests {
         mut input: &[u8],
         turns: &mut Turns,
         rest: &mut Rest<'_>,
-    ) -> ServeProgress {
+    ) -> Progress {
         let Self {
             me,
             commands,
@@ -165,22 +165,22 @@ impl Requests {
         let (socket, peer) = (http1.socket(), http1.peer());
         for _ in 0..PIPELINED_MAX {
             match http1.receive(input, &turns.site.limits, table) {
-                Received::More => return ServeProgress::More,
+                Received::More => return Progress::More,
                 Received::Continue(request) => {
                     let (site, mut cx) = handlers((*me, peer), commands, turns, rest);
                     if !site.refuse_expecting(&request, &mut cx) {
                         turns.responder.interim(CONTINUE);
-                        return ServeProgress::More;
+                        return Progress::More;
                     }
                     http1.on_early_end();
-                    return ServeProgress::Stop;
+                    return Progress::Stop;
                 }
                 Received::Refused(refusal, mut context, origin) => {
                     context.cors = turns.responder.grant_to(origin.as_deref());
                     let responded = turns.responder.refuse(context, &refusal.into());
                     rest.metrics.general.unrouted.bump(class(responded.status));
                     http1.on_early_end();
-                    return ServeProgress::Stop;
+                    return Progress::Stop;
                 }
                 Received::Request(request, used) => {
                     let (site, mut cx) = handlers((*me, peer), commands, turns, rest);
@@ -189,32 +189,32 @@ impl Requests {
                     match handled {
                         Handled::Done(framed) if framed.close => {
                             turns.end_after(http1);
-                            return ServeProgress::Stop;
+                            return Progress::Stop;
                         }
                         Handled::Done(_) => http1.on_response(),
                         Handled::Wait(exchange, deadline) => {
                             http1.keep(input);
                             http1.on_wait(exchange, deadline);
-                            return ServeProgress::Stop;
+                            return Progress::Stop;
                         }
                         Handled::Pieces(exchange, deadline) => {
                             http1.keep(input);
                             http1.on_pieces(exchange, deadline);
-                            return ServeProgress::Stop;
+                            return Progress::Stop;
                         }
-                        Handled::Stream(start) => return ServeProgress::Stream(start),
+                        Handled::Stream(start) => return Progress::Stream(start),
                     }
                 }
             }
             if input.is_empty() && !http1.has_pipelined() {
-                return ServeProgress::More;
+                return Progress::More;
             }
             if turns.responder.len() > ANSWERS_BYTES_MAX {
                 break;
             }
         }
         http1.keep(input);
-        ServeProgress::Yield
+        Progress::Yield
     }
 }
 
