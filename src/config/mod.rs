@@ -16,6 +16,7 @@ pub mod kind;
 mod load;
 mod memory;
 mod origin;
+#[cfg(test)]
 mod page;
 mod params;
 mod pattern;
@@ -23,6 +24,7 @@ mod read;
 mod read_command;
 mod read_headers;
 mod read_params;
+mod recipes;
 mod routes;
 mod section;
 mod settings;
@@ -47,7 +49,6 @@ pub use memory::{
     memory_table,
 };
 pub use origin::{Origin, Origins};
-pub use page::page;
 pub use params::{ParamKind, ParamPlace, ParamRule, QUERY_PARAMS_MAX};
 pub use pattern::{PATTERN_BYTES_MAX, PathPattern, SEGMENTS_MAX, Segment, TextError};
 pub use read::ROUTES_MAX;
