@@ -177,9 +177,10 @@ impl GroupOffsetsApi<'_> {
                 Found {
                     index,
                     committed: known.cloned().unwrap_or_else(|| committed(-1, -1, None)),
-                    error: match unstable {
-                        true => ResponseError::UnstableOffsetCommit.code(),
-                        false => 0,
+                    error: if unstable {
+                        ResponseError::UnstableOffsetCommit.code()
+                    } else {
+                        0
                     },
                 }
             });

@@ -23,8 +23,11 @@ use kafka_protocol::messages::{
 
 type Versions = std::ops::RangeInclusive<i16>;
 
+/// Adds the versions of an API, each with the bytes of a request.
+type Add<'a> = dyn FnMut(ApiKey, Versions, &dyn Fn(i16) -> Vec<u8>) + 'a;
+
 /// Adds every version of every API of groups, for the tests of the wire.
-pub(super) fn one_of_each(add: &mut dyn FnMut(ApiKey, Versions, &dyn Fn(i16) -> Vec<u8>)) {
+pub(super) fn one_of_each(add: &mut Add<'_>) {
     add(ApiKey::JoinGroup, 2..=9, &|v| {
         // A group of its own for each version: no other member is waited for.
         let own = GroupId(format!("g{v}").into());
