@@ -1,7 +1,7 @@
 //! What a home does with commands and with what becomes of their records: the decision, the record,
 //! the answer. The tables are in `commands.rs`.
 
-use crate::command::{Admitted, Attempt, Expired, NewWaiter, PartitionBy, Unanswered};
+use crate::command::{Admitted, Attempt, Expired, NewWaiter, PartitionBy};
 use crate::config::Dedupe;
 use crate::kafka::{
     Doing, KafkaError, ProduceError, ProduceRecord, ProduceRefused, Produced, TopicView,
@@ -34,8 +34,6 @@ pub(super) struct HomeCommands {
     unanswered: UnansweredCommands,
     /// The process is stopping: no further command is opened.
     draining: bool,
-    /// Whether unanswered commands past their time are left.
-    expiring: bool,
     /// Reused buffer for the exchanges past their deadline.
     expired: Vec<Expired<ExchangeId>>,
 }
@@ -62,14 +60,6 @@ impl CommandContext<'_> {
         }
     }
 
-    /// A command's record is in the log.
-    fn on_appended(&mut self, replies: usize, key: CommandKey) {
-        let now = self.now.mono;
-        if let Some(commands) = self.commands(replies) {
-            commands.table.open.on_appended(key, now);
-        }
-    }
-
     /// A command's record is certainly not in the log.
     fn on_refused(&mut self, replies: usize, key: CommandKey, why: Refused) {
         if let Some(commands) = self.topics[replies].commands_mut() {
@@ -81,11 +71,10 @@ impl CommandContext<'_> {
 impl HomeCommands {
     pub(super) fn new(random: ahash::RandomState) -> Self {
         Self {
-            tickets: Tickets::new(random.clone()),
-            unanswered: UnansweredCommands::new(random),
+            tickets: Tickets::new(random),
+            unanswered: UnansweredCommands::default(),
             barriers: Barriers::new(),
             draining: false,
-            expiring: false,
             expired: Vec::new(),
         }
     }
@@ -150,7 +139,7 @@ impl HomeCommands {
 
     /// Whether leaders can be asked for ends that commands wait for.
     pub(super) fn has_work(&self) -> bool {
-        self.expiring || self.barriers.has_work()
+        self.barriers.has_work()
     }
 
     /// The leaders of a topic have reported its ends, or can't.
@@ -190,8 +179,7 @@ impl HomeCommands {
     /// The home has read more of a topic, or has begun to read another incarnation of it.
     pub(super) fn on_progress(&mut self, place: usize, cx: &mut CommandContext<'_>) {
         if cx.topics[place].has_unindexed() {
-            let snapshot = cx.snapshot;
-            self.unanswered.on_steps(place, cx.topics, snapshot, cx.now);
+            self.unanswered.on_steps(place, cx.topics, cx.now.wall);
         }
         let incarnation = cx.topics[place].incarnation();
         if self.barriers.on_incarnation(place, incarnation) {
@@ -245,10 +233,6 @@ impl HomeCommands {
             let why = cx.topics[at.to].refusal(cx.snapshot);
             return Some(Answer::Refused(why));
         };
-        let unanswered = match request.dedupe {
-            Dedupe::Strict => self.unanswered.get(at.to, request.key, request.fingerprint),
-            Dedupe::Replies | Dedupe::Local => None,
-        };
         let cluster = cx.topics[at.replies].cluster();
         let Some(commands) = cx.topics[at.replies].commands_mut() else {
             return Some(refused(Failure::NotReady));
@@ -289,15 +273,6 @@ impl HomeCommands {
             Admitted::Mismatch => Some(refused(Failure::IdempotencyKeyReused)),
             Admitted::Full(limit) => Some(Answer::Refused(limit.into())),
             Admitted::Joined | Admitted::Accepted => None,
-            Admitted::Opened if unanswered == Some(Unanswered::Same) => {
-                // Its reply is due: another instance appended it, or this process did before.
-                cx.on_appended(at.replies, key);
-                None
-            }
-            Admitted::Opened if unanswered == Some(Unanswered::Other) => {
-                cx.on_refused(at.replies, key, Failure::IdempotencyKeyReused.into());
-                None
-            }
             Admitted::Opened => {
                 if let Err(why) = self.begin(at, &view, request, cx) {
                     cx.on_refused(at.replies, key, why);
@@ -430,7 +405,6 @@ impl HomeCommands {
 
     /// Answers commands whose barrier was not passed in time.
     pub(super) fn on_barrier_timeout(&mut self, cx: &mut CommandContext<'_>) {
-        self.expiring = self.unanswered.expire(cx.now.wall);
         while let Some(undecided) = self.barriers.next_expired(cx.now.mono) {
             self.on_undecided(undecided, cx);
         }
@@ -522,10 +496,15 @@ fn is_usable(request: &CommandRequest, at: CommandTopics, cx: &CommandContext<'_
     replies.is_live() && to.view().is_some() && indexed
 }
 
-/// Whether a reply of this very request is stored, or the request is in flight here.
+/// Whether a reply of this very request is stored, or the request is in flight here and joined. A
+/// route that does not join answers 409, but a reply that is readable is the better answer.
 fn is_known(request: &CommandRequest, at: CommandTopics, cx: &CommandContext<'_>) -> bool {
+    let id = CorrelationId {
+        key: request.key,
+        fingerprint: request.fingerprint,
+    };
     let commands = cx.topics[at.replies].commands();
-    commands.is_some_and(|it| it.table.is_known(request.key, request.fingerprint))
+    commands.is_some_and(|it| it.table.is_known(id, request.joins))
 }
 
 /// Whether brokers accept the record of a new command and show its reply.

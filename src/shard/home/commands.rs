@@ -5,14 +5,14 @@
 use std::time::Duration;
 
 use crate::command::{
-    AnsweredExchange, CommandTable, Expired, Notice, OpenCommands, OpenLimits, ReplyHeaders,
-    ReplyIndex, ReplyIndexSettings,
+    AnsweredExchange, CommandIndex, CommandIndexSettings, CommandTable, Expired, Notice,
+    OpenCommands, OpenLimits, ReplyHeaders, ReplyIndex, ReplyIndexSettings,
 };
 use crate::config::Config;
 use crate::kafka::{Client, Event, ProduceRefused, TopicHandle, TopicView};
 use crate::log::Step;
 use crate::metrics::{IgnoredReply, TopicMetrics};
-use crate::model::{CommandKey, CorrelationId, ExchangeId, Instant, Now};
+use crate::model::{CommandKey, ExchangeId, Instant, Now};
 
 use super::lookups::Lookups;
 use crate::route::{Failure, Refused};
@@ -73,6 +73,17 @@ impl Commands {
             next_notices: [Instant::ZERO; 2],
             cut_reported: false,
         }
+    }
+
+    /// From now on, unanswered commands of strict routes are indexed too.
+    pub(super) fn index_unanswered(&mut self, config: &Config) {
+        let settings = CommandIndexSettings {
+            open_limit: config.settings.commands.open_limit,
+            bytes_max: config.settings.commands.unanswered_memory,
+        };
+        let name = &config.headers.correlation_id;
+        let index = CommandIndex::new(settings, name, self.random.clone());
+        self.table.unanswered = Some(index);
     }
 
     /// The replies topic is loaded for the first time, or was re-created: stored replies of the old
@@ -219,12 +230,6 @@ impl Commands {
     #[cfg(test)]
     pub(super) fn entry_bytes(&self) -> usize {
         self.table.replies.stats().entry_bytes
-    }
-
-    /// Whether the reply to exactly this request is stored.
-    pub(super) fn has_reply(&self, id: CorrelationId) -> bool {
-        let stored = self.table.replies.get(id.key, id.fingerprint);
-        stored.is_some_and(|it| it.id == id)
     }
 
     /// The number of commands in flight.

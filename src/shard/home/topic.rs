@@ -61,7 +61,7 @@ pub(super) struct Topic {
     counts: Counts,
     /// Where the topic holds replies: the commands that wait for them.
     commands: Option<Commands>,
-    /// Steps that the index of unanswered commands has not seen. `None`: no route needs it.
+    /// Steps that the tables of its replies have not seen. `None`: no strict route needs them.
     unindexed: Option<Vec<Arc<Step>>>,
 }
 
@@ -78,9 +78,12 @@ impl Topic {
             cluster: plan.cluster,
             handle,
         };
-        let commands = plan
+        let mut commands = plan
             .holds_replies
             .then(|| Commands::new(&snapshot.config, handle, random.clone()));
+        if let Some(commands) = commands.as_mut().filter(|_| plan.strict) {
+            commands.index_unanswered(&snapshot.config);
+        }
         Self {
             ids,
             is_read: plan.is_read(),
@@ -93,7 +96,7 @@ impl Topic {
             history: History::new(plan.encodings.clone()),
             counts: Counts::default(),
             commands,
-            unindexed: plan.strict.then(Vec::new),
+            unindexed: plan.is_indexed().then(Vec::new),
         }
     }
 
