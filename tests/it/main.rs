@@ -36,5 +36,6 @@ mod racks;
 mod rdk;
 mod scenarios;
 mod service;
+mod services;
 mod tidy;
 mod unclean;
