@@ -223,6 +223,15 @@ impl<W: Copy + PartialEq> CommandTable<W> {
         }
     }
 
+    /// Whether the record of this very request is in the commands topic, and not answered. False
+    /// without a route that has `dedupe = "strict"`.
+    #[must_use]
+    pub fn is_unanswered(&self, id: CorrelationId) -> bool {
+        let index = self.unanswered.as_ref();
+        let found = index.and_then(|it| it.get(id.key, id.fingerprint));
+        found == Some(Unanswered::Same)
+    }
+
     /// Applies one step of a commands topic with a route that has `dedupe = "strict"`.
     pub fn apply_commands(&mut self, step: &Step, now: UnixMillis) {
         let replies = &self.replies;

@@ -18,7 +18,7 @@ use super::topics::Topics;
 /// `retry: true` replies, and for `commands.open_limit`.
 #[derive(Debug, Default)]
 pub(super) struct UnansweredCommands {
-    /// A commands topic and the topic that replies to it are read from, by their places.
+    /// A commands topic and the topic with the table of its commands, by their places.
     links: Vec<(usize, usize)>,
     /// Reused buffer.
     steps: Vec<Arc<Step>>,
@@ -27,7 +27,7 @@ pub(super) struct UnansweredCommands {
 impl UnansweredCommands {
     /// Takes over the routes of a snapshot.
     pub(super) fn load(&mut self, snapshot: &Snapshot, topics: &Topics) {
-        let places = |(to, replies)| Some((topics.place(to)?, topics.place(replies)?));
+        let places = |(to, table)| Some((topics.place(to)?, topics.place(table)?));
         let strict = snapshot.linked_topics();
         let strict = strict.filter(|(to, _)| snapshot.topic(*to).is_indexed());
         self.links = strict.filter_map(places).collect();
