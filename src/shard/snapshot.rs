@@ -17,6 +17,7 @@ use crate::schema::{BodySchema, Schemas};
 
 use super::registry::{NumbersExhausted, Registry};
 use super::topic_plan::{Link, TopicPlan};
+use super::work_limits::WorkLimits;
 
 /// The routes and settings of a config, planned over the shards of the process.
 #[derive(Debug)]
@@ -40,6 +41,8 @@ pub struct Snapshot {
     pub streams: Vec<StreamPlan>,
     /// How the shards share the work.
     pub layout: Layout,
+    /// The limits of one piece of work.
+    pub work: WorkLimits,
     /// Every cluster, with its place in the config.
     clusters: IdTable<ClusterId, ConfigIndex>,
 }
@@ -162,6 +165,7 @@ impl Snapshot {
             queries,
             streams,
             layout,
+            work: WorkLimits::default(),
             clusters,
         })
     }

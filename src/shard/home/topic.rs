@@ -81,6 +81,7 @@ impl Topic {
             cluster: plan.cluster,
             handle,
         };
+        let streams_max = snapshot.config.settings.streams.streams_max;
         let table = || Commands::new(&snapshot.config, handle, random.clone());
         let commands = plan.holds_replies.then(table);
         let one_way = plan.takes_one_way.then(table);
@@ -93,7 +94,7 @@ impl Topic {
             log: None,
             degraded: Degraded::new(plan.holds_replies),
             rereads: Rereads::new(ids),
-            history: History::new(plan.encodings.clone()),
+            history: History::new(plan.encodings.clone(), streams_max),
             counts: Counts::default(),
             commands,
             one_way,
@@ -326,6 +327,7 @@ impl Topic {
         let limits = Limits {
             window_bytes_max: settings.streams.window_bytes_max,
             in_flight_bytes_max: settings.kafka.topic_in_flight_bytes_max,
+            step_bytes_max: cx.snapshot.work.step_bytes_max,
         };
         let encodings = if incarnation.streamed {
             &plan.encodings[..]
