@@ -185,10 +185,11 @@ impl Snapshot {
         self
     }
 
-    /// The topics of every command route of this snapshot or an earlier one: commands, and replies.
+    /// The topics of every command route of this snapshot or an earlier one: that of commands, and
+    /// that of their table, which is the topic of replies, or of one-way commands their own.
     pub(super) fn linked_topics(&self) -> impl Iterator<Item = (TopicId, TopicId)> {
         let links = self.links.iter();
-        links.filter_map(|(_, link)| Some((link.commands, link.replies?)))
+        links.map(|(_, link)| (link.commands, link.replies.unwrap_or(link.commands)))
     }
 
     /// The plan of a topic. A shard takes over only snapshots with the same topics, so that every

@@ -64,7 +64,7 @@ pub(super) struct Topic {
     /// Where the topic takes one-way commands: those that wait for their append. No topic holds
     /// replies too. The table's index of replies stays empty.
     one_way: Option<Commands>,
-    /// Steps that the index of unanswered commands has not seen. `None`: no route needs it.
+    /// Steps that the tables of its replies have not seen. `None`: no strict route needs them.
     unindexed: Option<Vec<Arc<Step>>>,
 }
 
@@ -82,7 +82,13 @@ impl Topic {
             handle,
         };
         let streams_max = snapshot.config.settings.streams.streams_max;
-        let table = || Commands::new(&snapshot.config, handle, random.clone());
+        let table = || {
+            let mut commands = Commands::new(&snapshot.config, handle, random.clone());
+            if plan.strict {
+                commands.index_unanswered(&snapshot.config);
+            }
+            commands
+        };
         let commands = plan.holds_replies.then(table);
         let one_way = plan.takes_one_way.then(table);
         Self {
@@ -98,7 +104,7 @@ impl Topic {
             counts: Counts::default(),
             commands,
             one_way,
-            unindexed: plan.strict.then(Vec::new),
+            unindexed: plan.is_indexed().then(Vec::new),
         }
     }
 
