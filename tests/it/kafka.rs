@@ -16,7 +16,6 @@ mod outage;
 mod rights;
 mod rskafka;
 mod secure;
-mod services;
 mod versions;
 
 /// Every scenario of `scenarios/` on a real Kafka.

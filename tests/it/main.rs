@@ -36,6 +36,5 @@ mod racks;
 mod rdk;
 mod scenarios;
 mod service;
-mod services;
 mod tidy;
 mod unclean;

@@ -366,8 +366,7 @@ impl Peer {
             match message {
                 ControlMessage::Report(_, report) => {
                     let open = report.checks.iter().filter(|check| !check.ok).count();
-                    // A later report may come in the midst of a fault. Clients go on to ask.
-                    self.unready[n] = Some(self.unready[n].map_or(open, |it| it.min(open)));
+                    self.unready[n] = Some(open);
                     self.status[n] = report.status;
                 }
                 ControlMessage::Note(note) => {
