@@ -8,6 +8,7 @@ mod framing;
 mod held_up;
 mod impatient;
 mod leaving;
+mod limits;
 mod listening;
 mod machine;
 mod malformed;
