@@ -2,6 +2,11 @@
 //! record costs, and prints once how the memory that `cache` counts compares with the memory of the
 //! process.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "its numbers are small, and it is no part of the product"
+)]
+
 use std::hint::black_box;
 use std::time::Duration;
 

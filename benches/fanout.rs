@@ -14,6 +14,11 @@
 //! The difference of the two sums, by 100 rounds and 1,000 clients, is the cost of one delivery. A
 //! third argument is how many records a round has.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "its numbers are small, and it is no part of the product"
+)]
+
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::net::SocketAddr;

@@ -1,6 +1,11 @@
 //! Reading requests and writing response heads: what one hot GET costs in `http`, and what it costs
 //! when its head comes in two pieces.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "its numbers are small, and it is no part of the product"
+)]
+
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};

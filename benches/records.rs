@@ -7,6 +7,11 @@
 //! exit code is 1 if a promise is not kept. `cargo bench --all-features --bench records -- promise`
 //! runs only this step.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "its numbers are small, and it is no part of the product"
+)]
+
 use std::hint::black_box;
 
 use bytes::{Bytes, BytesMut};

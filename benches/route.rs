@@ -1,6 +1,11 @@
 //! Finding the route of a path: without parameters, with one, and for a path that leaves the routes
 //! at a literal segment.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "its numbers are small, and it is no part of the product"
+)]
+
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};

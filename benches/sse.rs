@@ -2,6 +2,11 @@
 //! moved ids compared with ids written in full, and the sweep of a window to 1,000 subscribers with
 //! transports that accept every byte and do nothing with it.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "its numbers are small, and it is no part of the product"
+)]
+
 use std::hint::black_box;
 use std::io::IoSlice;
 use std::sync::Arc;

@@ -7,6 +7,11 @@
 //! cargo bench --locked --all-features --bench turn
 //! ```
 
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "its numbers are small, and it is no part of the product"
+)]
+
 use std::time::{Duration, Instant};
 
 use sluicegate::shard::{Outputs, Turn as _};

@@ -4,6 +4,11 @@
 //! the responses, so that a codec bug cannot hide. Every event and request has a due time, and its
 //! delay counts from then. Results go to standard output, everything else to standard error.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "its numbers are small, and it is no part of the product"
+)]
+
 mod chaos;
 mod commands;
 mod compare;

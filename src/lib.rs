@@ -3,6 +3,11 @@
 //! Rooms import upwards only, and only what the table there names; `tests/it/tidy.rs` holds them to
 //! it.
 
+#![cfg_attr(
+    test,
+    allow(clippy::cast_possible_truncation, reason = "test data is small")
+)]
+
 pub mod boot;
 #[cfg(feature = "demo")]
 pub mod broker;

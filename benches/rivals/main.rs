@@ -7,6 +7,11 @@
 //! broker does for idempotence is counted against us: with a producer id of -1 our ratio to rskafka
 //! was 0.99 instead of 1.09 (100 bytes).
 
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "its numbers are small, and it is no part of the product"
+)]
+
 mod ours;
 mod theirs;
 

@@ -1,5 +1,6 @@
 //! The requests that create, grow, trim and delete topics.
 
+use crate::model::i32_of;
 use std::collections::BTreeMap;
 
 use kafka_protocol::error::ResponseError;
@@ -108,7 +109,7 @@ impl AdminApi<'_> {
                 .with_config_source(source(set))
         };
         let result = result
-            .with_num_partitions(topic.partitions.len() as i32)
+            .with_num_partitions(i32_of(topic.partitions.len()))
             .with_replication_factor(topic.replication as i16)
             .with_configs(Some(KEYS.iter().map(config).collect()));
         match self.ctx.version {

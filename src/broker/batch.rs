@@ -1,6 +1,7 @@
 //! Record batches, format v2 (KIP-98): the 61 bytes before the records, the records inside, and the
 //! few bytes that a broker may write into a client's batch.
 
+use crate::model::{i32_of, u8_of};
 use std::borrow::Cow;
 
 use super::codec;
@@ -149,15 +150,15 @@ pub(super) fn marker(producer_id: i64, epoch: i16, committed: bool, timestamp: i
     let key = [0, 0, 0, u8::from(committed)];
     let value = [0_u8; 6];
     let mut record = vec![0, 0, 0]; // Attributes, timestamp delta, offset delta.
-    record.push(key.len() as u8 * 2); // Zigzag.
+    record.push(u8_of(key.len()) * 2); // Zigzag.
     record.extend_from_slice(&key);
-    record.push(value.len() as u8 * 2);
+    record.push(u8_of(value.len()) * 2);
     record.extend_from_slice(&value);
     record.push(0); // No headers.
     let mut out = vec![0; HEADER_BYTES];
-    out.push(record.len() as u8 * 2);
+    out.push(u8_of(record.len()) * 2);
     out.extend_from_slice(&record);
-    let length = (out.len() - LENGTH_PREFIX_BYTES) as i32;
+    let length = i32_of(out.len() - LENGTH_PREFIX_BYTES);
     out[8..LENGTH_PREFIX_BYTES].copy_from_slice(&length.to_be_bytes());
     out[MAGIC_AT] = 2;
     out[ATTRIBUTES_AT..ATTRIBUTES_AT + 2].copy_from_slice(&(TRANSACTIONAL | CONTROL).to_be_bytes());

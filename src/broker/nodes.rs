@@ -1,5 +1,6 @@
 //! The nodes of a cluster: where clients reach them, which of them run, where partitions go.
 
+use crate::model::{low_u16, u16_of, u32_of};
 use std::ops::Range;
 
 use kafka_protocol::error::ResponseError;
@@ -136,7 +137,7 @@ impl Nodes {
     /// How many replicas a partition has if its topic asks for `replication`; 0 asks for the
     /// default.
     pub(super) fn replication(&self, replication: u16) -> Result<u16, Refusal> {
-        let nodes = self.0.len() as u16;
+        let nodes = u16_of(self.0.len());
         if replication == 0 {
             return Ok(nodes.min(3));
         }
@@ -152,9 +153,9 @@ impl Nodes {
     /// The replicas of new partitions: partition p is on the nodes p, p + 1, ... in turn. The first
     /// is its preferred leader.
     pub(super) fn spread(&self, partitions: Range<u32>, replication: u16) -> Vec<Vec<NodeId>> {
-        let nodes = self.0.len() as u32;
+        let nodes = u32_of(self.0.len());
         let on = |p: u32| {
-            let node = |k: u16| NodeId(((p + u32::from(k)) % nodes) as u16 + 1);
+            let node = |k: u16| NodeId(low_u16(u64::from((p + u32::from(k)) % nodes)) + 1);
             (0..replication).map(node).collect()
         };
         partitions.map(on).collect()

@@ -9,7 +9,7 @@ use super::store::Store;
 use super::topic_config::TopicConfig;
 use super::topics::{PartitionState, Topic};
 use super::{NodeId, Refusal, Settings};
-use crate::model::{FastRandom, TopicName};
+use crate::model::{FastRandom, TopicName, u16_of, u32_of};
 
 /// What a client or a test asked CreateTopics for.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl TopicAdmin<'_> {
     /// Creates a topic with empty partitions, unless the request is invalid.
     pub(super) fn create(&mut self, topic: NewTopic) -> Result<(), Refusal> {
         let replicas = self.plan(&topic)?;
-        let replication = replicas.first().map_or(1, Vec::len) as u16;
+        let replication = u16_of(replicas.first().map_or(1, Vec::len));
         let partitions = self.empty_partitions(replicas);
         let id = topic_id(self.random);
         let created = Topic {
@@ -106,7 +106,7 @@ impl TopicAdmin<'_> {
     /// The replicas of the added partitions, or why they can't be added.
     pub(super) fn plan_growth(&self, name: &str, total: u32) -> Result<Vec<Vec<NodeId>>, Refusal> {
         let topic = self.store.topics().named(name)?;
-        let has = topic.partitions.len() as u32;
+        let has = u32_of(topic.partitions.len());
         if total <= has {
             let text = format!("Topic currently has {has} partitions, which is not below {total}.");
             return Err(Refusal::new(ResponseError::InvalidPartitions, text));
@@ -127,7 +127,7 @@ impl TopicAdmin<'_> {
         let topic = self.store.topics().named(name)?;
         let topic = NewTopic {
             name: name.to_owned(),
-            partitions: topic.partitions.len() as u32,
+            partitions: u32_of(topic.partitions.len()),
             replication: topic.replication,
             assignment: Vec::new(),
             config: topic.config.clone(),

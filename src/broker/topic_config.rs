@@ -1,5 +1,6 @@
 //! A topic's configuration: Kafka's keys and defaults, and those that this broker acts on.
 
+use crate::model::index_of;
 use std::collections::BTreeMap;
 
 use kafka_protocol::error::ResponseError;
@@ -165,13 +166,13 @@ impl TopicConfig {
             compact: split(&policy).any(|word| word == "compact"),
             delete: split(&policy).any(|word| word == "delete"),
             delete_retention_ms: number("delete.retention.ms"),
-            message_bytes_max: number("max.message.bytes") as usize,
+            message_bytes_max: index_of(number("max.message.bytes").cast_unsigned()),
             log_append_time: text("message.timestamp.type") == "LogAppendTime",
             after_max_ms: number("message.timestamp.after.max.ms"),
             before_max_ms: number("message.timestamp.before.max.ms"),
             dirty_ratio_min: ratio.parse().expect("the kind was checked"),
             compaction_lag_min_ms: number("min.compaction.lag.ms"),
-            insync_min: number("min.insync.replicas") as usize,
+            insync_min: index_of(number("min.insync.replicas").cast_unsigned()),
             retention_bytes: number("retention.bytes"),
             retention_ms: number("retention.ms"),
             set,

@@ -1,6 +1,7 @@
 //! Content types by number. A topic has few different types and many records, so each record stores
 //! a number.
 
+use crate::model::u16_of;
 use std::sync::Arc;
 
 /// Most different types of a slice. A topic with more puts something else into the header.
@@ -18,7 +19,7 @@ impl ContentTypes {
     pub(super) fn intern(&mut self, value: &[u8]) -> Option<u16> {
         let known = self.types.iter().position(|t| t.as_bytes() == value);
         if let Some(index) = known {
-            return Some(index as u16 + 1);
+            return Some(u16_of(index) + 1);
         }
         // Accept visible ASCII with spaces inside, which cannot break a header or a log line.
         let legal = |b: &u8| matches!(b, b' '..=b'~');
@@ -29,7 +30,7 @@ impl ContentTypes {
         }
         let text = std::str::from_utf8(value).expect("only ASCII is let in");
         self.types.push(text.into());
-        Some(self.types.len() as u16)
+        Some(u16_of(self.types.len()))
     }
 
     /// The type of a number. `None` for 0.

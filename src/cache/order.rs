@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{KeyHash, Offset, Partition, UnixMillis};
+use crate::model::{KeyHash, Offset, Partition, UnixMillis, u32_of};
 
 /// Memory of one entry in a B-tree with half-full nodes, as appending leaves them.
 pub(super) const ORDER_BYTES: usize = 40;
@@ -109,7 +109,7 @@ impl Order {
 
     /// One more than the highest partition that has had an entry.
     pub(super) fn partitions(&self) -> u32 {
-        self.partitions.len() as u32
+        u32_of(self.partitions.len())
     }
 
     fn entries(&self, partition: Partition) -> Option<&BTreeMap<Offset, KeyHash>> {

@@ -9,7 +9,7 @@
 use std::cmp::Ordering;
 
 use super::entry::Slot;
-use crate::model::KeyHash;
+use crate::model::{KeyHash, in_proportion, index_of};
 
 /// Average entries per bucket at which the next bucket is split.
 const LOAD_MAX: usize = 16;
@@ -213,7 +213,7 @@ impl Table {
     fn first(&self, slots: &[Slot], bucket: usize, hash: KeyHash) -> usize {
         let bits = self.bits + u32::from(bucket < self.next.len());
         let within = place(hash, self.ranges) << bits;
-        let mut index = ((u128::from(within) * slots.len() as u128) >> 64) as usize;
+        let mut index = in_proportion(within, slots.len());
         while index > 0 && slots[index - 1].hash >= hash {
             index -= 1;
         }
@@ -240,7 +240,7 @@ impl Table {
 
 /// Position of a hash within its owner's range, scaled to 64 bits. It preserves the order.
 const fn place(hash: KeyHash, ranges: u16) -> u64 {
-    (hash.0 as u128 * ranges as u128) as u64
+    hash.0.wrapping_mul(ranges as u64)
 }
 
 const fn top_bits(place: u64, bits: u32) -> usize {
@@ -248,6 +248,6 @@ const fn top_bits(place: u64, bits: u32) -> usize {
     if bits == 0 {
         0
     } else {
-        (place >> (64 - bits)) as usize
+        index_of(place >> (64 - bits))
     }
 }

@@ -4,7 +4,7 @@
 
 use ahash::RandomState;
 
-use crate::model::CommandKey;
+use crate::model::{CommandKey, in_proportion};
 
 /// A row under a command key. A key may have several.
 pub(super) trait Row: Copy {
@@ -119,7 +119,7 @@ impl<R: Row> Shelves<R> {
 
     fn shelf(&self, key: CommandKey) -> usize {
         let hash = self.hasher.hash_one(key);
-        ((u128::from(hash) * self.shelves.len() as u128) >> 64) as usize
+        in_proportion(hash, self.shelves.len())
     }
 }
 
@@ -183,7 +183,7 @@ mod tests {
                         prop_assert_eq!(shelves.remove(it, even), removed);
                     }
                     _ => {
-                        let stays = |row: &(u8, u16)| row.1 % 3 != 0;
+                        let stays = |row: &(u8, u16)| !row.1.is_multiple_of(3);
                         shelves.sweep_all();
                         while shelves.is_unswept() {
                             shelves.sweep(stays);

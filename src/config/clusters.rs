@@ -1,5 +1,6 @@
 //! Clusters besides the one of `[kafka]`: `[[cluster]]` in the file, `cluster = "name"` on a route.
 
+use crate::model::u8_of;
 use std::ops::Range;
 
 use super::cluster_index::ClusterIndex;
@@ -74,7 +75,7 @@ impl Config {
 
     /// Numbers of all clusters, the one of `[kafka]` first.
     pub fn cluster_indexes(&self) -> impl Iterator<Item = ClusterIndex> + use<> {
-        (0..=self.clusters.len() as u8).map(ClusterIndex)
+        (0..=u8_of(self.clusters.len())).map(ClusterIndex)
     }
 
     /// A cluster's table. `None` for the cluster of `[kafka]`.
@@ -182,8 +183,8 @@ impl<'a> Reader<'a, '_> {
                 let Some((name, key)) = cluster_key(setting.key, inner) else {
                     continue;
                 };
-                let names = (key, &*format!("cluster.{name}"));
-                let at = table.put(names, setting, &mut settings, self.findings);
+                let long = format!("cluster.{name}");
+                let at = table.put(key, &long, setting, &mut settings, self.findings);
                 if at.is_none() && table.has(key) {
                     unread.push(inner);
                 }
@@ -217,7 +218,7 @@ impl<'a> Reader<'a, '_> {
         };
         let known = self.cluster_names.iter().position(|it| *it == name.value);
         if let Some(at) = known {
-            return ClusterIndex(at as u8 + 1);
+            return ClusterIndex(u8_of(at) + 1);
         }
         if name.value != "kafka" {
             let message = format!("there is no cluster `{}`", name.value);

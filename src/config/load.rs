@@ -243,8 +243,9 @@ impl<'f> Layers<'f> {
         section: &mut Section<'_>,
         text: &str,
     ) {
-        let (setting, names) = (&TABLE[index], (key, TABLE[index].key));
-        if let Some(at) = section.put(names, setting, &mut self.settings, self.findings) {
+        let setting = &TABLE[index];
+        if let Some(at) = section.put(key, setting.key, setting, &mut self.settings, self.findings)
+        {
             let line = line_of(text, at.start);
             self.origins.set(index, Origin::File { at, line });
         } else if section.has(key) {

@@ -16,6 +16,7 @@ pub mod kind;
 mod load;
 mod memory;
 mod origin;
+#[cfg(test)]
 mod page;
 mod params;
 mod pattern;
@@ -47,7 +48,6 @@ pub use memory::{
     memory_table,
 };
 pub use origin::{Origin, Origins};
-pub use page::page;
 pub use params::{ParamKind, ParamPlace, ParamRule, QUERY_PARAMS_MAX};
 pub use pattern::{PATTERN_BYTES_MAX, PathPattern, SEGMENTS_MAX, Segment, TextError};
 pub use read::ROUTES_MAX;

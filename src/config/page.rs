@@ -229,8 +229,7 @@ const ROUTE_KEYS: &[Keys] = &[
 ];
 
 /// Returns the text that `docs/config.md` must have.
-#[must_use]
-pub fn page() -> String {
+fn page() -> String {
     let mut out = format!(
         "# Configuration\n\n\
          This page is generated from the tables in `src/config/`; `UPDATE=1 cargo test --lib page` \

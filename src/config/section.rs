@@ -63,7 +63,8 @@ impl<'a> Section<'a> {
     /// the value's range if it is valid. A secret is hidden even if it is not valid.
     pub(super) fn put(
         &mut self,
-        (key, name): (&'static str, &str),
+        key: &'static str,
+        name: &str,
         setting: &Setting,
         settings: &mut Settings,
         findings: &mut Findings,

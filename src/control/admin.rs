@@ -167,7 +167,7 @@ impl Activity {
     }
 
     fn on_idle(&self) {
-        let idle = self.since.elapsed().as_micros() as u64;
+        let idle = u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.idle.store(idle, Ordering::Relaxed);
     }
 

@@ -1,5 +1,5 @@
 //! The control thread, the only thread that runs tokio. It serves the admin port from reports that
-//! it requests from the shards, listens for signals and creates topics. It owns no state of a
+//! it requests from the shards and listens for signals. It owns no state of a
 //! shard. If it is stuck, serving continues; if a shard is stuck, `/livez` reports it.
 
 mod admin;
@@ -8,6 +8,7 @@ mod health;
 mod process;
 mod signal;
 mod token;
+#[cfg(feature = "demo")]
 mod topics;
 
 pub use admin::{Admin, AdminSettings, AskShard, CONNECTIONS_MAX as ADMIN_CONNECTIONS_MAX};
@@ -15,4 +16,5 @@ pub use body_checks::BodyChecks;
 pub use health::{ANSWER_WAIT, RouteNeeds, merged, route_state};
 pub use signal::{Signals, Stop};
 pub use token::Tokens;
+#[cfg(feature = "demo")]
 pub use topics::{EnsureError, Ensured, TopicSpec, ensure_topics};

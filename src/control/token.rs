@@ -241,6 +241,7 @@ fn parse(text: &[u8]) -> Result<Token, String> {
 
 /// Claim `exp` of a JWT (RFC 7519 4.1.4), or `None` if the token is not a JWT. The signature is not
 /// verified: that is the broker's task.
+#[expect(clippy::cast_possible_truncation, reason = "the cast saturates")]
 fn expiry_of(token: &str) -> Option<u64> {
     let payload = token.split('.').nth(1)?;
     let payload = BASE64_URL.decode(payload).ok()?;

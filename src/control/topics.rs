@@ -1,4 +1,5 @@
-//! Creates topics, for the demo and tests. Plaintext clusters only.
+//! Creates topics, for tests and benches: a production build does not have it. Plaintext clusters
+//! only.
 //!
 //! It sends CreateTopics by `kafka-protocol` on a socket of its own. rskafka's `create_topic`
 //! always sends an empty list of topic configs, and a query needs a topic with

@@ -160,7 +160,9 @@ impl Shared {
     fn now(&self) -> Now {
         let mono = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let wall = SystemTime::now().duration_since(UNIX_EPOCH);
-        let wall = wall.map_or(0, |since| since.as_millis() as i64);
+        let wall = wall.map_or(0, |since| {
+            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+        });
         Now {
             mono: Instant::from_nanos(mono),
             wall: UnixMillis(wall),

@@ -4,6 +4,7 @@
 //! The page has another origin than the gateway, as in production. All its data crosses origins, by
 //! the CORS settings of the generated config.
 
+use crate::model::millis;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -203,7 +204,7 @@ impl Page {
                 &json!({
                     "killed_pid": restarted.killed_pid,
                     "pid": restarted.pid,
-                    "away_ms": restarted.down_for.as_millis() as u64,
+                    "away_ms": millis(restarted.down_for),
                     "commands_meanwhile": restarted.commands_meanwhile,
                     "restarts": restarted.restarts,
                 }),

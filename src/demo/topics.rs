@@ -1,5 +1,7 @@
 //! The demo's topics: names, partitions, policies.
 
+use crate::model::u32_of;
+
 /// One topic of the demo.
 pub(crate) struct Topic {
     /// The name of the topic.
@@ -63,7 +65,7 @@ impl Topic {
 fn murmur2(bytes: &[u8]) -> u32 {
     const SEED: u32 = 0x9747_b28c;
     const M: u32 = 0x5bd1_e995;
-    let mut hash = SEED ^ bytes.len() as u32;
+    let mut hash = SEED ^ u32_of(bytes.len());
     let mut words = bytes.chunks_exact(4);
     for word in &mut words {
         let word = u32::from_le_bytes(word.try_into().expect("four bytes a word"));

@@ -84,11 +84,11 @@ fn headers_are_found_in_any_case() {
     let headers = head.headers();
     assert_eq!(headers.get("x-one"), Some(&b"a, B"[..]));
     assert_eq!(headers.get_all("X-ONE").count(), 2);
-    assert!(headers.lists("x-one", "b") && headers.lists("x-one", "C"));
-    assert!(!headers.lists("x-one", "a, b"));
     assert_eq!(headers.get("x-on"), None);
     assert!(headers.one("x-one").is_err());
     assert_eq!(headers.one("alone"), Ok(Some("\u{fc}".as_bytes())));
+    assert!(headers.lists("x-one", "b") && headers.lists("x-one", "C"));
+    assert!(!headers.lists("x-one", "a, b"));
     assert_eq!(headers.len(), 4);
     assert!(
         !format!("{headers:?}").contains("a, B"),

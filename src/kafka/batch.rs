@@ -9,7 +9,7 @@ use super::event::Produced;
 use super::produce_record::ProduceRecord;
 use super::records::{self, Sequence};
 use super::{Code, LinkId, ProduceError};
-use crate::model::{Instant, Offset, Partition};
+use crate::model::{Instant, Offset, Partition, i32_of};
 
 /// A record without a known outcome yet.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl Queue {
             first: self.next_sequence,
         };
         // Kafka's sequences wrap from 2^31 - 1 to 0.
-        self.next_sequence = self.next_sequence.wrapping_add(count as i32) & i32::MAX;
+        self.next_sequence = self.next_sequence.wrapping_add(i32_of(count)) & i32::MAX;
         let deadline = records.iter().map(|pending| pending.deadline).min();
         self.sent = Some(SentBatch {
             number,
@@ -115,7 +115,7 @@ impl Queue {
     }
 
     pub(super) fn free_sequence(&mut self, count: usize) {
-        self.next_sequence = self.next_sequence.wrapping_sub(count as i32) & i32::MAX;
+        self.next_sequence = self.next_sequence.wrapping_sub(i32_of(count)) & i32::MAX;
     }
 
     /// The partition's sequence is unknown: the next batch begins a new one. Returns its producer.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::event::{Event, LinkId, TopicHandle};
-use super::link::{self, Peer, Purpose};
+use super::link::{self, LinkKey, Peer, Purpose};
 use super::links::{self, LinkContext, Readiness};
 use super::metric_event::MetricEvent;
 use super::request_tag::RequestTag;
@@ -47,13 +47,11 @@ impl Context<'_> {
             *self.stale = true;
             return None;
         };
-        if !self.links.brokers().is_trusted(peer) && !self.links.is_ready(peer, purpose) {
+        let key = LinkKey { peer, purpose };
+        if !self.links.brokers().is_trusted(peer) && !self.links.is_ready(key) {
             *self.stale = true;
         }
-        match self
-            .links
-            .ready((peer, purpose), address, self.now, self.wake)
-        {
+        match self.links.ready(key, address, self.now, self.wake) {
             Readiness::Ready(link) => Some(link),
             Readiness::Soon | Readiness::Resting => None,
         }

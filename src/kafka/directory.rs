@@ -14,7 +14,7 @@ use super::configs::{Configs, parse_config};
 use super::context::Context;
 use super::event::LinkId;
 use super::handshake::same_cluster;
-use super::link::{Peer, Purpose};
+use super::link::{LinkKey, Peer};
 use super::links::Readiness;
 use super::metadata_schedule::MetadataSchedule;
 use super::request_tag::RequestTag;
@@ -22,7 +22,7 @@ use super::requests::ResponseWindow;
 use super::view::{BrokerId, BrokerView, ClusterView};
 use super::watched_topic::WatchedTopic;
 use super::wire::{Api, ResponseBody};
-use crate::model::{Instant, TopicName};
+use crate::model::{Instant, TopicName, index_of};
 
 /// The time that the first broker has for its response, which usually takes a millisecond.
 const PATIENCE_MIN: Duration = Duration::from_secs(1);
@@ -106,7 +106,7 @@ impl Directory {
         };
         match cx
             .links
-            .ready((peer, Purpose::Ask), &address, cx.now, cx.wake)
+            .ready(LinkKey::ask(peer), &address, cx.now, cx.wake)
         {
             // The link may never become ready, because the port of a frozen broker is still open.
             Readiness::Soon if self.chosen.after(patience) <= cx.now.mono => {
@@ -157,12 +157,12 @@ impl Directory {
         }
         let pick = |from: Vec<Peer>, cx: &mut Context<'_>| {
             let at = (!from.is_empty()).then(|| cx.jitter.below(from.len() as u64));
-            at.map(|i| from[i as usize])
+            at.map(|i| from[index_of(i)])
         };
         let mut trusted = nodes.clone();
         trusted.retain(|&peer| cx.links.brokers().is_trusted(peer));
         let mut standing = trusted.clone();
-        standing.retain(|&peer| self.schedule.is_quick() && cx.links.is_ready(peer, Purpose::Ask));
+        standing.retain(|&peer| self.schedule.is_quick() && cx.links.is_ready(LinkKey::ask(peer)));
         if let Some(peer) = pick(standing, cx).or_else(|| pick(trusted, cx)) {
             return Some(peer);
         }
@@ -272,7 +272,7 @@ impl Directory {
         let window = cx.window(Duration::ZERO);
         if let Readiness::Ready(link) =
             cx.links
-                .ready((peer, Purpose::Ask), &address, cx.now, cx.wake)
+                .ready(LinkKey::ask(peer), &address, cx.now, cx.wake)
         {
             self.configs.asked(
                 link.ask(RequestTag::Configs, Api::DescribeConfigs, window, |_| {

@@ -66,7 +66,7 @@ pub(super) fn due_read(
         return None;
     }
     let (leader, leader_epoch) = cx.leader(key.topic, key.partition)?;
-    if read.checked != leader_epoch && !epochs.may_continue((key, read), next, leader_epoch, cx) {
+    if read.checked != leader_epoch && !epochs.may_continue(key, read, next, leader_epoch, cx) {
         // The question is dropped unless it is repeated.
         cx.wake.at(cx.now.mono.after(EPOCHS_ASKED_EVERY));
         return None;

@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 
 use super::context::Context;
 use super::event::{Event, Isolation, LinkId, TopicHandle};
-use super::link::{Peer, Purpose};
+use super::link::{LinkKey, Peer};
 use super::offsets::{self, OffsetsQuestion, SeekTime};
 use super::request_tag::{EndSlot, RequestTag};
 use super::silence::Silent;
 use super::view::BrokerId;
 use super::wire::ResponseBody;
 use super::{Code, KafkaError};
-use crate::model::{Instant, LeaderEpoch, Offset, Partition};
+use crate::model::{Instant, LeaderEpoch, Offset, Partition, u32_of};
 
 /// Questions open at once. Callers that wait for the same ends share one.
 const OPEN_MAX: usize = 1024;
@@ -144,7 +144,7 @@ impl Ends {
         // A request behind an overdue response would only wait there.
         if cx
             .silence()
-            .is((Peer::Node(node), Purpose::Ask), Silent::Stalled)
+            .is(LinkKey::ask(Peer::Node(node)), Silent::Stalled)
         {
             return;
         }
@@ -241,7 +241,7 @@ impl EndsQuestion {
         cx.wake.at(self.deadline);
         let rests = self.not_before > cx.now.mono;
         for i in 0..self.slots.len() {
-            let partition = Partition(i as u32);
+            let partition = Partition(u32_of(i));
             let asked = match self.slots[i] {
                 EndState::Known(_) => continue,
                 EndState::Wanted => None,
@@ -319,7 +319,7 @@ impl EndsQuestion {
         }
         let mut nodes: Vec<BrokerId> = Vec::new();
         for (i, slot) in self.slots.iter().enumerate() {
-            let leader = cx.topics.leader(self.topic, Partition(i as u32));
+            let leader = cx.topics.leader(self.topic, Partition(u32_of(i)));
             if let (false, Some((node, _))) = (matches!(slot, EndState::Known(_)), leader)
                 && !nodes.contains(&node)
             {
@@ -327,7 +327,7 @@ impl EndsQuestion {
             }
         }
         for node in nodes {
-            let to = (Peer::Node(node), Purpose::Ask);
+            let to = LinkKey::ask(Peer::Node(node));
             match cx.silence().from(to, Silent::Unavailable) {
                 Some(from) if from <= cx.now.mono => return true,
                 Some(from) => cx.wake.at(from),

@@ -116,7 +116,8 @@ impl Epochs {
     /// back, the read is set back to where the log still has what it read, and an event reports it.
     pub(super) fn may_continue(
         &mut self,
-        (key, read): (ReadKey, &mut Read),
+        key: ReadKey,
+        read: &mut Read,
         next: Next,
         leader: LeaderEpoch,
         cx: &mut Context<'_>,

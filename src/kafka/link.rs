@@ -47,6 +47,23 @@ pub(super) enum Purpose {
     Fetch(Lane),
 }
 
+/// A broker, and what a connection to it is for. The client has at most one connection of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LinkKey {
+    pub(super) peer: Peer,
+    pub(super) purpose: Purpose,
+}
+
+impl LinkKey {
+    /// The connection for requests that a broker answers at once.
+    pub(super) const fn ask(peer: Peer) -> Self {
+        Self {
+            peer,
+            purpose: Purpose::Ask,
+        }
+    }
+}
+
 /// What an idle connection needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Upkeep {
@@ -65,8 +82,7 @@ pub(super) enum Upkeep {
 #[derive(Debug)]
 pub(super) struct Link<T> {
     id: LinkId,
-    peer: Peer,
-    purpose: Purpose,
+    key: LinkKey,
     address: Address,
     handshake: Handshake,
     requests: Requests<Option<T>>,
@@ -90,15 +106,15 @@ pub(super) struct Link<T> {
 impl<T> Link<T> {
     pub(super) fn new(
         id: LinkId,
-        (peer, purpose): (Peer, Purpose),
+        key: LinkKey,
         address: Address,
-        (client_id, frame_bytes_max): (StrBytes, u32),
+        client_id: StrBytes,
+        frame_bytes_max: u32,
         window: ResponseWindow,
     ) -> Self {
         Self {
             id,
-            peer,
-            purpose,
+            key,
             address,
             handshake: Handshake::new(),
             requests: Requests::new(client_id),
@@ -117,12 +133,16 @@ impl<T> Link<T> {
         self.id
     }
 
+    pub(super) const fn key(&self) -> LinkKey {
+        self.key
+    }
+
     pub(super) const fn peer(&self) -> Peer {
-        self.peer
+        self.key.peer
     }
 
     pub(super) const fn purpose(&self) -> Purpose {
-        self.purpose
+        self.key.purpose
     }
 
     pub(super) const fn address(&self) -> &Address {
@@ -221,22 +241,22 @@ impl<T> Link<T> {
     fn take_step(&mut self, step: HandshakeStep, window: ResponseWindow) {
         match step {
             HandshakeStep::Versions(version) => {
-                self.send_tagged(None, (version, &wire::greeting(version)), window);
+                self.send_tagged(None, version, &wire::greeting(version), window);
             }
             HandshakeStep::Mechanism(version, mechanism) => {
                 let mechanism = StrBytes::from_static_str(mechanism);
                 let request = SaslHandshakeRequest::default().with_mechanism(mechanism);
-                self.send_tagged(None, (version, &request), window);
+                self.send_tagged(None, version, &request, window);
             }
             HandshakeStep::Message(version, message) => {
                 let request = SaslAuthenticateRequest::default().with_auth_bytes(message.into());
-                self.send_tagged(None, (version, &request), window);
+                self.send_tagged(None, version, &request, window);
             }
             HandshakeStep::Cluster(version) => {
                 let request = MetadataRequest::default()
                     .with_topics(Some(Vec::new()))
                     .with_allow_auto_topic_creation(false);
-                self.send_tagged(None, (version, &request), window);
+                self.send_tagged(None, version, &request, window);
             }
             HandshakeStep::AwaitSalt => self.deadline = window.deadline,
             HandshakeStep::Done => {}
@@ -255,22 +275,29 @@ impl<T> Link<T> {
         build: impl FnOnce(i16) -> R,
     ) -> Result<(), KafkaError> {
         let version = self.version(api)?;
-        self.send(tag, (version, &build(version)), window);
+        self.send(tag, version, &build(version), window);
         Ok(())
     }
 
     /// Sends a request in this version.
-    pub(super) fn send<R: Request>(&mut self, tag: T, request: (i16, &R), window: ResponseWindow) {
-        self.send_tagged(Some(tag), request, window);
+    pub(super) fn send<R: Request>(
+        &mut self,
+        tag: T,
+        version: i16,
+        request: &R,
+        window: ResponseWindow,
+    ) {
+        self.send_tagged(Some(tag), version, request, window);
     }
 
     fn send_tagged<R: Request>(
         &mut self,
         tag: Option<T>,
-        request: (i16, &R),
+        version: i16,
+        request: &R,
         window: ResponseWindow,
     ) {
-        self.requests.send(tag, request, window, self.now);
+        self.requests.send(tag, version, request, window, self.now);
     }
 
     /// The newest version of an API that both sides know.

@@ -10,7 +10,7 @@ use super::backoff::Backoff;
 use super::brokers::Brokers;
 use super::event::{Event, LinkId};
 use super::handshake::HandshakeContext;
-use super::link::{Link, Peer, Purpose, Upkeep};
+use super::link::{Link, LinkKey, Upkeep};
 use super::link_state::LinkState;
 use super::metric_event::{MetricEvent, MetricEvents};
 use super::pace::SilenceLimits;
@@ -129,16 +129,17 @@ impl<T> Links<T> {
         self.links.iter_mut().find(|link| link.id() == id)
     }
 
-    /// The link to `peer` for `purpose`, if requests may be sent there now. Makes one if there is
-    /// none and the broker's backoff allows it.
+    /// The link of this key, if requests may be sent there now. Makes one if there is none and the
+    /// broker's backoff allows it.
     pub(super) fn ready(
         &mut self,
-        (peer, purpose): (Peer, Purpose),
+        key: LinkKey,
         address: &Address,
         now: Now,
         wake: &mut Wake,
     ) -> Readiness<'_, T> {
-        if let Some(i) = self.position(peer, purpose) {
+        let peer = key.peer;
+        if let Some(i) = self.position(key) {
             let link = &mut self.links[i];
             link.set_now(now.mono);
             if link.takes_requests(now.mono) {
@@ -169,9 +170,10 @@ impl<T> Links<T> {
         self.next_id += 1;
         self.links.push(Link::new(
             id,
-            (peer, purpose),
+            key,
             address.clone(),
-            (self.client_id.clone(), self.settings.frame_bytes_max),
+            self.client_id.clone(),
+            self.settings.frame_bytes_max,
             ResponseWindow {
                 due: now.mono,
                 deadline: now.mono.after(self.settings.connect_timeout),
@@ -181,9 +183,8 @@ impl<T> Links<T> {
         Readiness::Soon
     }
 
-    fn position(&self, peer: Peer, purpose: Purpose) -> Option<usize> {
-        let same = |link: &Link<T>| link.peer() == peer && link.purpose() == purpose;
-        self.links.iter().position(same)
+    fn position(&self, key: LinkKey) -> Option<usize> {
+        self.links.iter().position(|link| link.key() == key)
     }
 
     /// The state of each broker: failures, backoff and pace.
@@ -218,9 +219,9 @@ impl<T> Links<T> {
         self.links.iter().any(Link::is_ready)
     }
 
-    /// Whether a connection to `peer` for `purpose` is ready.
-    pub(super) fn is_ready(&self, peer: Peer, purpose: Purpose) -> bool {
-        let i = self.position(peer, purpose);
+    /// Whether this connection is ready.
+    pub(super) fn is_ready(&self, key: LinkKey) -> bool {
+        let i = self.position(key);
         i.is_some_and(|i| self.links[i].is_ready())
     }
 

@@ -118,7 +118,8 @@ impl MetadataSchedule {
             return ELECTION_WAIT.max(wait_min);
         }
         let (max, min) = (WAIT_MAX.max(wait_min), ELECTION_WAIT.max(wait_min));
-        let by_then = ELECTION_MAX.as_millis() as u32 / ELECTION_WAIT.as_millis() as u32;
+        let by_then = ELECTION_MAX.as_millis() / ELECTION_WAIT.as_millis();
+        let by_then = u32::try_from(by_then).unwrap_or(u32::MAX);
         let doubled = self.in_row.saturating_sub(by_then) / REQUESTS_TO_DOUBLE + 2;
         Backoff { min, max }.after(doubled.min(8), jitter)
     }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::settings::Settings;
-use crate::model::Instant;
+use crate::model::{Instant, u32_of};
 
 /// The number of response times that are kept.
 const SAMPLES_MAX: usize = 128;
@@ -21,7 +21,7 @@ const RECENT: Duration = Duration::from_secs(60);
 /// A broker may be silent for this multiple of its p99.
 const FACTOR: u32 = 4;
 /// The p99 is computed again after this many responses, or at once after a response slower than it.
-const EVERY: u32 = NEWEST as u32;
+const EVERY: u32 = u32_of(NEWEST);
 
 /// The recent response times of a broker, for one kind of request.
 #[derive(Debug, Default)]

@@ -1,7 +1,7 @@
 //! Which partition a key belongs to, as Java's default partitioner decides: murmur2, sign bit off,
 //! modulo. Services that partition by key agree with it.
 
-use crate::model::Partition;
+use crate::model::{Partition, u32_of};
 
 /// The partition of `key` among `partitions`, which is not 0.
 #[must_use]
@@ -13,7 +13,7 @@ pub fn partition_of(key: &[u8], partitions: u32) -> Partition {
 /// 32-bit murmur2 with Kafka's seed (`org.apache.kafka.common.utils.Utils.murmur2`).
 fn murmur2(data: &[u8]) -> u32 {
     const M: u32 = 0x5bd1_e995;
-    let mut h = 0x9747_b28c ^ data.len() as u32;
+    let mut h = 0x9747_b28c ^ u32_of(data.len());
     let (words, tail) = data.as_chunks::<4>();
     for word in words {
         let mut k = u32::from_le_bytes(*word).wrapping_mul(M);

@@ -4,7 +4,7 @@ use super::KafkaError;
 use super::bounds::Bounds;
 use super::context::Context;
 use super::event::{Event, Lane, LinkId, ReadKey, StartAt};
-use super::link::{Peer, Purpose};
+use super::link::{LinkKey, Peer, Purpose};
 use super::offsets::SeekTime;
 use super::silence::Silent;
 use super::view::BrokerId;
@@ -128,7 +128,8 @@ impl Read {
     pub(super) fn replica(&mut self, lane: Lane, cx: &mut Context<'_>) -> Option<BrokerId> {
         let (node, until) = self.replica?;
         let peer = Peer::Node(node);
-        let to = (peer, Purpose::Fetch(lane));
+        let purpose = Purpose::Fetch(lane);
+        let to = LinkKey { peer, purpose };
         let silent = cx.silence().from(to, Silent::Unavailable);
         let answers = silent.is_none_or(|from| from > cx.now.mono);
         if let Some(from) = silent.filter(|_| answers) {

@@ -27,7 +27,7 @@ use super::wake::Wake;
 use super::wire::{Api, ResponseBody};
 use super::{Code, KafkaError};
 use crate::log::{BatchBuilder, Next};
-use crate::model::{Instant, Partition};
+use crate::model::{Instant, Partition, index_of, millis_i32};
 
 /// From this version of Fetch on the reader's rack is named.
 const RACKS_FROM: i16 = 11;
@@ -213,7 +213,7 @@ impl Reader {
             }
         };
         self.fetches += 1;
-        let first = (self.fetches % group.len().max(1) as u64) as usize;
+        let first = index_of(self.fetches % group.len().max(1) as u64);
         let sessions = cx.settings.fetch_sessions;
         let known = Known {
             topics: cx.topics,
@@ -228,7 +228,7 @@ impl Reader {
         };
         self.set_flight(group, link);
         let mut request = request
-            .with_max_wait_ms(wait.as_millis() as i32)
+            .with_max_wait_ms(millis_i32(wait))
             .with_min_bytes(1)
             .with_max_bytes(cx.settings.fetch_bytes_max as i32)
             .with_isolation_level(1);
@@ -238,7 +238,7 @@ impl Reader {
             request.rack_id = StrBytes::from_string(cx.settings.rack.clone());
         }
         let link = cx.links.get_mut(link).expect("it was ready just now");
-        link.send(RequestTag::Fetch(wait), (version, &request), window);
+        link.send(RequestTag::Fetch(wait), version, &request, window);
     }
 
     fn set_flight(&mut self, group: &[DueRead], link: LinkId) {

@@ -89,7 +89,8 @@ impl<T> Requests<T> {
     pub(super) fn send<R: Request>(
         &mut self,
         tag: T,
-        (version, request): (i16, &R),
+        version: i16,
+        request: &R,
         window: ResponseWindow,
         now: Instant,
     ) {

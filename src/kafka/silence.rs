@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Address;
 use super::brokers::Brokers;
 use super::event::LinkId;
-use super::link::{Link, Peer, Purpose};
+use super::link::{Link, LinkKey};
 use super::link_state::LinkState;
 use super::pace::SilenceLimits;
 use super::wake::Wake;
@@ -41,7 +41,7 @@ pub(super) struct SilenceView<'a, T> {
 }
 
 impl<'a, T> SilenceView<'a, T> {
-    fn of(&self, peer: Peer, purpose: Purpose) -> Silence {
+    fn of(&self, LinkKey { peer, purpose }: LinkKey) -> Silence {
         let Some(record) = self.brokers.get(peer) else {
             return Silence::default();
         };
@@ -71,35 +71,35 @@ impl<'a, T> SilenceView<'a, T> {
     }
 
     /// Since when the broker has been silent for requests of `purpose`, if it is silent.
-    pub(super) fn since(&self, peer: Peer, purpose: Purpose) -> Option<Instant> {
-        let Silence { failing, owing } = self.of(peer, purpose);
+    pub(super) fn since(&self, to: LinkKey) -> Option<Instant> {
+        let Silence { failing, owing } = self.of(to);
         failing.into_iter().chain(owing).min()
     }
 
     /// When the silence of the broker will have this consequence. `None`: no response is due. The
     /// limit depends on the broker's recent speed. A connection that fails gets only the limit of a
     /// fast broker.
-    pub(super) fn from(&self, (peer, purpose): (Peer, Purpose), silent: Silent) -> Option<Instant> {
-        let Silence { failing, owing } = self.of(peer, purpose);
+    pub(super) fn from(&self, to: LinkKey, silent: Silent) -> Option<Instant> {
+        let Silence { failing, owing } = self.of(to);
         let limit = match silent {
             Silent::Stalled => self.limits.failing_stalled(),
             Silent::Unavailable => self.limits.failing(),
         };
         let failing = failing.map(|since| since.after(limit));
-        let owing = owing.map(|since| since.after(self.limit((peer, purpose), silent)));
+        let owing = owing.map(|since| since.after(self.limit(to, silent)));
         failing.into_iter().chain(owing).min()
     }
 
     /// Whether the silence of the broker has this consequence.
-    pub(super) fn is(&self, to: (Peer, Purpose), silent: Silent) -> bool {
+    pub(super) fn is(&self, to: LinkKey, silent: Silent) -> bool {
         let from = self.from(to, silent);
         from.is_some_and(|from| from <= self.now.mono)
     }
 
     /// How long a response of the broker may take before its silence has this consequence.
-    pub(super) fn limit(&self, (peer, purpose): (Peer, Purpose), silent: Silent) -> Duration {
-        let record = self.brokers.get(peer);
-        let p99 = record.map(|record| record.p99(purpose, self.now.mono));
+    pub(super) fn limit(&self, to: LinkKey, silent: Silent) -> Duration {
+        let record = self.brokers.get(to.peer);
+        let p99 = record.map(|record| record.p99(to.purpose, self.now.mono));
         let p99 = p99.unwrap_or_default();
         match silent {
             Silent::Stalled => self.limits.stalled(p99),
@@ -111,7 +111,7 @@ impl<'a, T> SilenceView<'a, T> {
     pub(super) fn link_from(&self, id: LinkId, silent: Silent) -> Option<Instant> {
         let link = self.links.iter().find(|link| link.id() == id)?;
         let since = link.overdue_since()?;
-        Some(since.after(self.limit((link.peer(), link.purpose()), silent)))
+        Some(since.after(self.limit(link.key(), silent)))
     }
 
     /// Stalled brokers, and since when they have been silent. Bootstrap addresses count as long as
@@ -123,10 +123,11 @@ impl<'a, T> SilenceView<'a, T> {
             .iter()
             .filter(move |(peer, _)| !known || peer.node().is_some())
             .filter_map(move |(peer, record)| {
-                if !self.is((peer, Purpose::Ask), Silent::Stalled) {
+                let to = LinkKey::ask(peer);
+                if !self.is(to, Silent::Stalled) {
                     return None;
                 }
-                Some((record.address()?, self.since(peer, Purpose::Ask)?))
+                Some((record.address()?, self.since(to)?))
             })
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::batch::Queue;
 use super::context::Context;
 use super::event::TopicHandle;
-use super::link::{Peer, Purpose};
+use super::link::{LinkKey, Peer, Purpose};
 use super::silence::Silent;
 use super::view::BrokerId;
 use crate::model::{Instant, Partition};
@@ -18,13 +18,19 @@ pub(super) fn is_stalled(node: BrokerId, cx: &Context<'_>) -> bool {
 }
 
 fn is_silent(node: BrokerId, silent: Silent, cx: &Context<'_>) -> bool {
-    let to = (Peer::Node(node), Purpose::Produce);
-    cx.silence().is(to, silent)
+    cx.silence().is(produce(node), silent)
 }
 
 fn limit(node: BrokerId, silent: Silent, cx: &Context<'_>) -> Duration {
-    let to = (Peer::Node(node), Purpose::Produce);
-    cx.silence().limit(to, silent)
+    cx.silence().limit(produce(node), silent)
+}
+
+/// The connection on which records go to a broker.
+const fn produce(node: BrokerId) -> LinkKey {
+    LinkKey {
+        peer: Peer::Node(node),
+        purpose: Purpose::Produce,
+    }
 }
 
 /// Whether the batch in flight makes no progress: a response of its broker is overdue, or its tries

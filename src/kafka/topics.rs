@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::event::{Event, TopicHandle};
 use super::view::{BrokerId, ClusterView, TopicState, TopicView};
-use crate::model::{LeaderEpoch, LogIdentity, Partition, TopicName};
+use crate::model::{LeaderEpoch, LogIdentity, Partition, TopicName, u32_of};
 
 #[derive(Debug)]
 struct KnownTopic {
@@ -35,7 +35,7 @@ impl Topics {
                 id: None,
             });
         }
-        (TopicHandle(at as u32), known.is_none())
+        (TopicHandle(u32_of(at)), known.is_none())
     }
 
     /// Takes a view, reports what changed, and returns the topics that are another log now.
@@ -49,7 +49,7 @@ impl Topics {
             let Some(new) = view.topic(&topic.name) else {
                 continue;
             };
-            let handle = TopicHandle(i as u32);
+            let handle = TopicHandle(u32_of(i));
             let old = topic.state.replace(new.clone());
             match new {
                 TopicState::Missing(reason) => match &old {
@@ -116,7 +116,7 @@ impl Topics {
             }
         };
         let at = self.topics.iter().position(same);
-        at.map(|i| TopicHandle(i as u32))
+        at.map(|i| TopicHandle(u32_of(i)))
     }
 
     fn state(&self, topic: TopicHandle) -> Option<&TopicState> {

@@ -8,7 +8,7 @@ use super::Code;
 use super::view::{
     BrokerId, Leader, MissingReason, TopicConfig, TopicEntry, TopicState, TopicView,
 };
-use crate::model::{LeaderEpoch, LogIdentity, TopicName};
+use crate::model::{LeaderEpoch, LogIdentity, TopicName, u32_of};
 
 /// The bit of WRITE among a topic's authorized operations (KIP-430).
 const WRITE_BIT: i32 = 1 << 4;
@@ -151,7 +151,7 @@ impl WatchedTopic {
                 view: Arc::new(TopicView {
                     name: name.clone(),
                     id: *id,
-                    partitions: leaders.len() as u32,
+                    partitions: u32_of(leaders.len()),
                     config: self.config?,
                     writable: *writable,
                 }),

@@ -16,7 +16,7 @@ use super::codes::{Denial, Verdict, verdict};
 use super::context::Context;
 use super::error::{ProduceError, ProduceRefused};
 use super::event::{Event, LinkId, Produced, TopicHandle};
-use super::link::{Peer, Purpose};
+use super::link::{LinkKey, Peer, Purpose};
 use super::produce_record::ProduceRecord;
 use super::producer::Producer;
 use super::records::batch_len_max;
@@ -24,7 +24,7 @@ use super::request_tag::RequestTag;
 use super::stall;
 use super::view::BrokerId;
 use super::wire::{Api, ResponseBody};
-use crate::model::{Bug, Instant, Offset, Partition, is_planted};
+use crate::model::{Bug, Instant, Offset, Partition, is_planted, millis_i32};
 
 /// Produce requests in flight on one link. Each partition is in one of them at most.
 const REQUESTS_IN_FLIGHT_MAX: usize = 5;
@@ -158,7 +158,7 @@ impl Writer {
     fn ask_for_id(&mut self, cx: &mut Context<'_>) {
         let away = |node: &BrokerId| {
             let peer = Peer::Node(*node);
-            let silent = cx.silence().since(peer, Purpose::Ask);
+            let silent = cx.silence().since(LinkKey::ask(peer));
             let silent = silent.map(|since| cx.now.mono.since(since));
             (!cx.links.brokers().is_trusted(peer), silent)
         };
@@ -212,7 +212,7 @@ impl Writer {
         let (version, request) = request(batches, newest, cx);
         let window = cx.window(Duration::ZERO);
         let link = cx.links.get_mut(link).expect("it was ready just now");
-        link.send(RequestTag::Produce(keys), (version, &request), window);
+        link.send(RequestTag::Produce(keys), version, &request, window);
     }
 
     /// Ends records past their deadline. Unsent records are refused, because they were never sent.
@@ -229,7 +229,7 @@ impl Writer {
                 } else {
                     Produced::Refused(error)
                 };
-                close(queue, outcome, &mut self.pending_bytes, cx);
+                finish_batch(queue, outcome, &mut self.pending_bytes, cx);
                 if doubtful {
                     self.producer.retire(queue.forget_sequence());
                 } else {
@@ -341,7 +341,7 @@ impl Writer {
             }
             Verdict::Refused { .. } => {
                 let count = sent.records.len();
-                close(queue, Produced::Refused(error), &mut self.pending_bytes, cx);
+                finish_batch(queue, Produced::Refused(error), &mut self.pending_bytes, cx);
                 queue.free_sequence(count);
             }
             Verdict::NewSequence => {
@@ -351,7 +351,7 @@ impl Writer {
                 queue.not_before = cx.retry_at(queue.failures);
             }
             Verdict::Unknown => {
-                close(queue, Produced::Unknown(error), &mut self.pending_bytes, cx);
+                finish_batch(queue, Produced::Unknown(error), &mut self.pending_bytes, cx);
                 self.producer.retire(queue.forget_sequence());
             }
         }
@@ -418,7 +418,7 @@ impl Writer {
                 } else {
                     Produced::Refused(error)
                 };
-                close(queue, outcome, &mut self.pending_bytes, cx);
+                finish_batch(queue, outcome, &mut self.pending_bytes, cx);
             }
             // Where topics have no ids, the new log may already have batches of this sequence. A
             // new batch with the same id and sequence number would count as a duplicate of one of
@@ -446,7 +446,12 @@ fn take(queue: &mut Queue, pending_bytes: &mut usize) -> std::vec::IntoIter<Pend
 }
 
 /// Ends the batch in flight, with the same outcome for all its records.
-fn close(queue: &mut Queue, outcome: Produced, pending_bytes: &mut usize, cx: &mut Context<'_>) {
+fn finish_batch(
+    queue: &mut Queue,
+    outcome: Produced,
+    pending_bytes: &mut usize,
+    cx: &mut Context<'_>,
+) {
     for pending in take(queue, pending_bytes) {
         let ticket = pending.ticket;
         cx.events.push_back(Event::Produced { ticket, outcome });
@@ -491,7 +496,7 @@ fn request(
     let timeout = cx.settings.request_timeout * 3 / 4;
     let request = ProduceRequest::default()
         .with_acks(-1)
-        .with_timeout_ms(timeout.as_millis() as i32)
+        .with_timeout_ms(millis_i32(timeout))
         .with_topic_data(topics);
     (version, request)
 }

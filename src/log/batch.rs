@@ -3,7 +3,7 @@
 //! An entry holds only where a record's parts lie. Headers are read when asked for.
 
 use super::Next;
-use crate::model::{HashSecret, KeyHash, LeaderEpoch, Offset, Partition, UnixMillis};
+use crate::model::{HashSecret, KeyHash, LeaderEpoch, Offset, Partition, UnixMillis, u32_of};
 
 /// Records of one partition in offset order, without control records and aborted ones. Offsets may
 /// have gaps (compaction, transactions).
@@ -233,7 +233,7 @@ impl BatchBuilder {
     /// Adds a buffer's bytes. The ranges of records pushed next count from its start. `epoch` is
     /// theirs.
     pub fn buffer(&mut self, bytes: impl AsRef<[u8]>, epoch: LeaderEpoch) {
-        self.base = self.batch.bytes.len() as u32;
+        self.base = u32_of(self.batch.bytes.len());
         self.batch.bytes.extend_from_slice(bytes.as_ref());
         self.batch.epoch = epoch;
     }

@@ -1,7 +1,7 @@
 //! A block: the event-stream bytes of one step under one encoding, with an index of its frames. A
 //! block knows nothing of a transport: plain HTTP sends the bytes as they lie.
 
-use crate::model::{KeyHash, LeaderEpoch, Offset, Partition};
+use crate::model::{KeyHash, LeaderEpoch, Offset, Partition, u32_of};
 
 use super::{Cut, GapReason, Next};
 
@@ -93,7 +93,7 @@ impl Block {
     pub fn end(&self, index: usize) -> u32 {
         self.frames
             .get(index + 1)
-            .map_or(self.bytes.len() as u32, |frame| frame.start)
+            .map_or(u32_of(self.bytes.len()), |frame| frame.start)
     }
 
     /// The text of frame `index`'s progress, as its `id:` line has it.
@@ -157,9 +157,9 @@ impl BlockBuilder {
     /// the block's bytes.
     pub fn frame(&mut self, frame: Frame, key: Option<&[u8]>) {
         let range = key.map(|key| {
-            let start = self.block.keys.len() as u32;
+            let start = u32_of(self.block.keys.len());
             self.block.keys.extend_from_slice(key);
-            (start, key.len() as u32)
+            (start, u32_of(key.len()))
         });
         self.block.frames.push(Frame {
             key: range,

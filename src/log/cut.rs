@@ -1,6 +1,6 @@
 //! A cut: for each partition of a topic, the offset after everything seen so far.
 
-use crate::model::{LeaderEpoch, Offset, Partition};
+use crate::model::{LeaderEpoch, Offset, Partition, u32_of};
 
 /// A place in one partition: the next offset to read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,7 +59,7 @@ impl Cut {
         self.next
             .iter()
             .enumerate()
-            .map(|(i, next)| (Partition(i as u32), *next))
+            .map(|(i, next)| (Partition(u32_of(i)), *next))
     }
 
     /// Memory held beside the cut itself.
@@ -97,7 +97,7 @@ mod tests {
                 offset: Offset(offset),
                 epoch: LeaderEpoch(None),
             };
-            cut.set(Partition(i as u32), next);
+            cut.set(Partition(u32_of(i)), next);
         }
         cut
     }

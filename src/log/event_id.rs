@@ -22,7 +22,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use smallvec::SmallVec;
 
 use super::{Cut, Next};
-use crate::model::{Etag, LeaderEpoch, LogTag, Offset, Partition, UnixMillis};
+use crate::model::{
+    Etag, LeaderEpoch, LogTag, Offset, Partition, UnixMillis, low_u8, low_u32, u32_of,
+};
 
 const VERSION: u8 = 1;
 const HEAD_BYTES: usize = 9;
@@ -92,7 +94,7 @@ impl Progress {
         let (&check, body) = raw.split_last().ok_or(UnreadableId)?;
         let (head, entries) = body.split_first_chunk().ok_or(UnreadableId)?;
         let [version, t0, t1, t2, t3, s0, s1, s2, s3]: [u8; HEAD_BYTES] = *head;
-        if version != VERSION || crc32c::crc32c(body) as u8 != check {
+        if version != VERSION || low_u8(u64::from(crc32c::crc32c(body))) != check {
             return Err(UnreadableId);
         }
         let tag = LogTag([t0, t1, t2, t3]);
@@ -145,9 +147,9 @@ fn decode_cut(mut bytes: &[u8]) -> Result<Cut, UnreadableId> {
             return Err(UnreadableId);
         }
         least = number + 1;
-        let epoch = LeaderEpoch(epoch.checked_sub(1).map(|epoch| epoch as u32));
+        let epoch = LeaderEpoch(epoch.checked_sub(1).map(low_u32));
         let offset = Offset(offset);
-        cut.set(Partition(number as u32), Next { offset, epoch });
+        cut.set(Partition(low_u32(number)), Next { offset, epoch });
     }
     Ok(cut)
 }
@@ -169,10 +171,10 @@ fn take_varint(bytes: &mut &[u8]) -> Result<u64, UnreadableId> {
 
 fn put_varint(out: &mut SmallVec<[u8; ENTRY_BYTES_MAX]>, mut value: u64) {
     while value >= 0x80 {
-        out.push(value as u8 | 0x80);
+        out.push(low_u8(value) | 0x80);
         value >>= 7;
     }
-    out.push(value as u8);
+    out.push(low_u8(value));
 }
 
 fn entry_bytes(partition: Partition, next: Next) -> SmallVec<[u8; ENTRY_BYTES_MAX]> {
@@ -295,7 +297,7 @@ impl ProgressText {
 
     fn write_check(&mut self) {
         let last = self.raw.len() - 1;
-        self.raw[last] = crc32c::crc32c(&self.raw[..last]) as u8;
+        self.raw[last] = low_u8(u64::from(crc32c::crc32c(&self.raw[..last])));
         self.write_groups(last / 3, last / 3 + 1);
     }
 
@@ -318,11 +320,11 @@ impl ProgressText {
                 0 => SmallVec::new(),
                 _ => entry_bytes(partition, next),
             };
-            let range = (self.raw.len() as u32, entry.len() as u32);
+            let range = (u32_of(self.raw.len()), u32_of(entry.len()));
             self.entries.push(range);
             self.raw.extend_from_slice(&entry);
         }
-        let check = crc32c::crc32c(&self.raw) as u8;
+        let check = low_u8(u64::from(crc32c::crc32c(&self.raw)));
         self.raw.push(check);
         let chars = (self.raw.len() * 4).div_ceil(3);
         self.text.resize(chars, 0);
@@ -366,7 +368,7 @@ mod tests {
     /// A text from raw bytes, with the right check byte.
     fn text(body: &[u8]) -> Vec<u8> {
         let mut raw = body.to_vec();
-        raw.push(crc32c::crc32c(body) as u8);
+        raw.push(low_u8(u64::from(crc32c::crc32c(body))));
         URL_SAFE_NO_PAD.encode(raw).into_bytes()
     }
 

@@ -3,6 +3,7 @@
 //! the same `Arc`s and drops what a step names. Readers are not asked: a cursor holds no reference,
 //! so a cursor into a dropped block has lagged.
 
+use crate::model::index_of;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -148,7 +149,7 @@ impl Window {
     pub fn next_block(&self, encoding: usize, from: Seq, last: Seq) -> Option<(Seq, &Arc<Block>)> {
         let mut at = from.max(self.first);
         while at <= last {
-            let blocks = self.steps.get((at.0 - self.first.0) as usize)?;
+            let blocks = self.steps.get(index_of(at.0 - self.first.0))?;
             if let Some(Some(block)) = blocks.get(encoding) {
                 return Some((at, block));
             }
@@ -183,7 +184,7 @@ impl Window {
             match self.next_block(encoding, from, newest) {
                 Some((seq, block)) if held.covers(block.before()) => {
                     known = seq;
-                    low = (seq.0 - self.first.0) as usize + 1;
+                    low = index_of(seq.0 - self.first.0) + 1;
                 }
                 _ => high = middle,
             }

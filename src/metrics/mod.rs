@@ -5,6 +5,7 @@
 mod family;
 mod histogram;
 mod labels;
+#[cfg(test)]
 mod page;
 mod report;
 mod shard;
@@ -17,7 +18,6 @@ pub use labels::{
     AcceptRefusal, BarrierFailure, CloseReason, CommandLimit, CommandOutcome, IgnoredReply,
     KafkaApi, KafkaFailure, RouteKind, StatusClass, StreamEnd,
 };
-pub use page::page;
 pub use report::{
     BrokerStatus, Check, CheckState, PartitionStatus, RepliesStatus, ShardReport, ShardStatus,
     TopicStatus,

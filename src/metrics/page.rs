@@ -8,8 +8,7 @@ use super::table::{
 };
 
 /// Returns the text that `docs/metrics.md` must have.
-#[must_use]
-pub fn page() -> String {
+fn page() -> String {
     let mut out = String::from(
         "# Metrics\n\nThis page is generated from the table in `src/metrics/table.rs`; \
          `UPDATE=1 cargo test --lib page` rewrites it.\n\n\

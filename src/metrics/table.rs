@@ -13,6 +13,10 @@ use super::text::Samples;
 pub(super) struct Row<G> {
     pub(super) name: &'static str,
     pub(super) kind: &'static str,
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the page is generated from it, by a test")
+    )]
     pub(super) labels: fn() -> Vec<&'static str>,
     pub(super) help: &'static str,
     pub(super) write: fn(&G, &mut Samples<'_>),

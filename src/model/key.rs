@@ -5,6 +5,7 @@ use std::hash::Hasher;
 use siphasher::sip::SipHasher13;
 
 use super::ShardId;
+use super::narrow::{in_proportion, u16_of};
 
 /// The secret of the key hash. Instances of one fleet must share it, or their collection cursors
 /// differ.
@@ -60,7 +61,7 @@ impl KeyHash {
     #[must_use]
     pub fn owner(self, first: ShardId, slices: u16) -> ShardId {
         debug_assert!(slices > 0, "somebody owns the keys");
-        let range = (u128::from(self.0) * u128::from(slices)) >> 64;
-        ShardId(first.0 + range as u16)
+        let range = in_proportion(self.0, usize::from(slices));
+        ShardId(first.0 + u16_of(range))
     }
 }

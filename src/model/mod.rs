@@ -10,6 +10,7 @@ mod id;
 mod identity;
 mod json;
 mod key;
+mod narrow;
 mod planted;
 mod position;
 mod random;
@@ -27,6 +28,10 @@ pub use id::{ClusterId, Id, IdTable, RouteId, TopicId};
 pub use identity::Identity;
 pub use json::{JSON_LEVELS_MAX, NotJson, check_json};
 pub use key::{HashSecret, KeyHash};
+pub use narrow::{
+    i32_of, in_proportion, index_of, low_u8, low_u16, low_u32, millis, millis_i32, u8_of, u16_of,
+    u32_of,
+};
 pub use planted::{Bug, is_planted};
 #[cfg(feature = "planted")]
 pub use planted::{invent_identities, invents_identities, plant};

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use siphasher::sip::SipHasher24;
 use std::hash::Hasher;
 
+use super::narrow::low_u32;
+
 /// A topic's name: 1 to 249 of `[a-zA-Z0-9._-]`, neither `.` nor `..` (Kafka's own rule).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TopicName(Arc<str>);
@@ -72,7 +74,7 @@ impl LogIdentity {
     pub fn tag(self) -> LogTag {
         let mut hasher = SipHasher24::new_with_keys(0, 0);
         hasher.write(&self.0);
-        LogTag((hasher.finish() as u32).to_be_bytes())
+        LogTag(low_u32(hasher.finish()).to_be_bytes())
     }
 }
 

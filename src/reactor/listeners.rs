@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::model::Instant;
+use crate::model::{Instant, u32_of};
 use crate::shard::ListenerId;
 use crate::sys::{Listener, Ring, Socket, Token, TokenKind};
 
@@ -146,7 +146,7 @@ impl Listeners {
 fn token(index: usize) -> Token {
     Token {
         kind: TokenKind::Accept,
-        slot: index as u32,
+        slot: u32_of(index),
         generation: 0,
     }
 }

@@ -5,6 +5,7 @@
 //! poll, and close the descriptor at the poll's last completion. In between the shard cannot use
 //! the slot and no other socket can take it.
 
+use crate::model::u32_of;
 use crate::shard::SocketId;
 use crate::sys::{Ready, Ring, Socket, Token, TokenKind};
 
@@ -98,7 +99,7 @@ impl Sockets {
                     generation: 0,
                     entry: None,
                 });
-                (self.slots.len() - 1) as u32
+                u32_of(self.slots.len() - 1)
             }
             None => return None,
         };

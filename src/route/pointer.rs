@@ -103,6 +103,7 @@ impl<'de> Visitor<'de> for PointerReader<'_> {
         Ok(self.on_scalar(number.to_string()))
     }
 
+    #[expect(clippy::cast_possible_truncation, reason = "below 2^53, and whole")]
     fn visit_f64<E: Error>(self, number: f64) -> Result<Found, E> {
         /// 2^53: an `f64` from here on cannot represent every integer.
         const EXACT_BELOW: f64 = 9_007_199_254_740_992.0;

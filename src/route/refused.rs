@@ -7,7 +7,7 @@ use super::pointer::PointerError;
 use super::problem::Failure;
 use super::template::{TemplateError, ValueFault};
 use crate::cache::Lookup;
-use crate::command::{Admitted, Limit, RecordError, ReplyError};
+use crate::command::{Limit, RecordError, ReplyError};
 use crate::http::{Fault, PointedError, Problem, ProblemKind, Refusal};
 use crate::kafka::{BadRecord, Code, CodeMeaning, Denial, Doing};
 use crate::schema::Verdict;
@@ -117,22 +117,6 @@ impl Refused {
             retry_after: None,
             errors,
         })
-    }
-
-    /// The response to a command that was rejected on admission. `None` if it is answered or waits.
-    #[must_use]
-    pub fn of_admitted(admitted: &Admitted) -> Option<Self> {
-        match admitted {
-            Admitted::Answered(Ok(_))
-            | Admitted::AnsweredAt(..)
-            | Admitted::Joined
-            | Admitted::Accepted
-            | Admitted::Opened => None,
-            Admitted::Answered(Err(error)) => Some((*error).into()),
-            Admitted::InProgress => Some(Failure::CommandInProgress.into()),
-            Admitted::Mismatch => Some(Failure::IdempotencyKeyReused.into()),
-            Admitted::Full(limit) => Some((*limit).into()),
-        }
     }
 }
 

@@ -130,16 +130,6 @@ impl Router {
         }
     }
 
-    /// The methods of all routes that match a path, with `HEAD` if there is `GET`. Empty if no
-    /// route matches.
-    #[must_use]
-    pub fn methods(&self, path: &Path<'_>) -> Methods {
-        match self.route(Method::Options, path) {
-            Routed::MethodNotAllowed(methods) => methods,
-            Routed::To(_) | Routed::NotFound => Methods::default(),
-        }
-    }
-
     /// Searches the subtree of `node`. The depth is limited by [`SEGMENTS_MAX`]; it branches only
     /// where a literal and a parameter both match.
     fn find<'p>(

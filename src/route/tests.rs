@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::command::{Admitted, Limit, ReplyError};
+use crate::command::{Limit, ReplyError};
 use crate::config::{
     ClusterIndex, CommandMethod, CommandRoute, Condition, Config, Dedupe, Idempotency, InFlight,
     OneWayStatus, PathPattern, QueryRoute, Template, TemplateContext,
@@ -123,12 +123,15 @@ fn requests_find_their_routes() {
 fn options_finds_what_a_path_takes() {
     let router = Router::new(&config()).expect("no conflict");
     let methods = |path| {
-        router
-            .methods(&Path::parse(path).expect("good"))
-            .to_string()
+        let path = Path::parse(path).expect("good");
+        match router.route(Method::Options, &path) {
+            Routed::MethodNotAllowed(methods) => Some(methods.to_string()),
+            Routed::To(_) | Routed::NotFound => None,
+        }
     };
-    assert_eq!(methods("/accounts/new"), "GET, HEAD, POST, PUT");
-    assert_eq!(methods("/nope"), "");
+    let all = Some("GET, HEAD, POST, PUT".to_owned());
+    assert_eq!(methods("/accounts/new"), all);
+    assert_eq!(methods("/nope"), None);
 }
 
 #[test]
@@ -394,32 +397,23 @@ fn each_error_code_of_a_broker_has_its_answer() {
 /// the command was not executed, the response must say so.
 #[test]
 fn errors_of_commands_become_the_right_problems() {
-    let path = |refused: Option<Refused>| refused.map(|r| (r.kind.path, r.kind.status.as_u16()));
-    for (admitted, problem) in [
-        (Admitted::Opened, None),
-        (Admitted::Joined, None),
+    for (refused, path, status) in [
         (
-            Admitted::Mismatch,
-            Some(("/problems/idempotency-key-reused", 422)),
+            Failure::IdempotencyKeyReused.into(),
+            "/problems/idempotency-key-reused",
+            422,
         ),
         (
-            Admitted::InProgress,
-            Some(("/problems/command-in-progress", 409)),
+            Failure::CommandInProgress.into(),
+            "/problems/command-in-progress",
+            409,
         ),
-        (
-            Admitted::Full(Limit::Commands),
-            Some(("/problems/overloaded", 503)),
-        ),
-        (
-            Admitted::Full(Limit::TenantCommands),
-            Some(("/problems/overloaded", 503)),
-        ),
-        (
-            Admitted::Answered(Err(ReplyError::Status)),
-            Some(("/problems/bad-reply", 502)),
-        ),
+        (Refused::from(Limit::Commands), "/problems/overloaded", 503),
+        (Limit::TenantCommands.into(), "/problems/overloaded", 503),
+        (ReplyError::Status.into(), "/problems/bad-reply", 502),
     ] {
-        assert_eq!(path(Refused::of_admitted(&admitted)), problem);
+        let found = (refused.kind.path, refused.kind.status.as_u16());
+        assert_eq!(found, (path, status));
     }
     let unknown = Refused::from(Failure::OutcomeUnknown);
     assert_eq!(unknown.kind.status.as_u16(), 504);

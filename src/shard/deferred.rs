@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use crate::log::{Cut, Seq};
-use crate::model::{ExchangeId, Instant, KeyHash};
+use crate::model::{ExchangeId, Instant, KeyHash, u16_of};
 use crate::sse::StreamQuestion;
 
 use super::active::ActiveSet;
@@ -87,7 +87,7 @@ impl DeferredRequests {
     /// The next topic of which a request may be met.
     pub(super) fn next_topic(&mut self) -> Option<TopicId> {
         let index = self.met.pop()?;
-        Some(TopicId(index as u16))
+        Some(TopicId(u16_of(index)))
     }
 
     /// The next request of a topic that is at `place`, with the incarnation that it is about.

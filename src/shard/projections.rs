@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::cache::{Slice, SliceSettings};
 use crate::log::{Cut, Step};
 use crate::metrics::{Check, CheckState};
-use crate::model::{ExchangeId, Instant, Now, ShardId};
+use crate::model::{ExchangeId, Instant, Now, ShardId, u16_of};
 use crate::route::{Failure, Refused};
 use crate::sse::{CatchUpId, Feed, FeedSettings};
 
@@ -141,7 +141,7 @@ impl Projections {
     /// Every topic that has begun to load.
     pub(super) fn indexed(&self) -> impl Iterator<Item = (TopicId, &Projection)> {
         let topics = self.topics.iter().enumerate();
-        topics.filter_map(|(i, projection)| Some((TopicId(i as u16), projection.as_ref()?)))
+        topics.filter_map(|(i, projection)| Some((TopicId(u16_of(i)), projection.as_ref()?)))
     }
 
     /// A topic, once it has begun to load.
@@ -253,7 +253,7 @@ impl Projections {
 
     pub(super) fn next_pending(&mut self) -> Option<TopicId> {
         let place = self.attention.pending.pop()?;
-        Some(TopicId(place as u16))
+        Some(TopicId(u16_of(place)))
     }
 
     /// Moves a topic to the end of the queue if its streams were not served completely.
@@ -266,7 +266,7 @@ impl Projections {
         let place = self.attention.unreported.pop()?;
         let projection = self.topics[place].as_mut();
         let projection = projection.expect("an open topic stays open");
-        Some((TopicId(place as u16), projection))
+        Some((TopicId(u16_of(place)), projection))
     }
 
     /// Whether another turn has something to do at once.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::config::{CommandRoute, QueryRoute, StreamRoute};
 use crate::metrics::RouteKind;
-use crate::model::{ClusterId, Id, IdTable, RouteId, ShardId, TopicId, TopicName};
+use crate::model::{ClusterId, Id, IdTable, RouteId, ShardId, TopicId, TopicName, u16_of};
 
 use super::topic_plan::{Link, TopicPlan};
 
@@ -108,7 +108,7 @@ impl Registry {
         let home = home.copied().unwrap_or_else(|| {
             let home = self.groups % usize::from(homes);
             self.groups += 1;
-            ShardId(home as u16)
+            ShardId(u16_of(home))
         });
         for &topic in linked {
             if self.homes.get(topic).is_none() {

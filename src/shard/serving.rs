@@ -168,7 +168,7 @@ impl Serving {
             SocketEvent::Opened { ticket, socket } => {
                 let cluster = self.cluster(BrokerSockets::cluster_of(ticket));
                 let (sockets, client) = (&mut cluster.sockets, &mut cluster.client);
-                sockets.on_opened(ticket, socket, client, (cx.io, cx.now), cx.outputs);
+                sockets.on_opened(ticket, socket, client, cx.io, cx.now, cx.outputs);
             }
             SocketEvent::OpenFailed { ticket, error } => {
                 let cluster = self.cluster(BrokerSockets::cluster_of(ticket));

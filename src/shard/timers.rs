@@ -2,7 +2,7 @@
 //! most a few entries, and arming costs a push. If a deadline moves later, its old entry fires
 //! early. The owner keeps the true deadline and arms the wheel again if that has not come yet.
 
-use crate::model::Instant;
+use crate::model::{Instant, index_of};
 
 use super::io::SocketId;
 
@@ -35,7 +35,7 @@ impl Wheel {
     pub(super) fn arm(&mut self, at: Instant, socket: SocketId) -> Instant {
         let wanted = (at.as_nanos() >> TICK_SHIFT) + 1;
         let tick = wanted.clamp(self.next_tick, self.next_tick + SLOTS as u64 - 1);
-        let slot = tick as usize % SLOTS;
+        let slot = index_of(tick) % SLOTS;
         self.slots[slot].push(socket);
         self.occupied[slot / 64] |= 1 << (slot % 64);
         Instant::from_nanos(tick << TICK_SHIFT)
@@ -49,7 +49,7 @@ impl Wheel {
         }
         let passed = (tick + 1 - self.next_tick).min(SLOTS as u64);
         for t in self.next_tick..self.next_tick + passed {
-            let slot = t as usize % SLOTS;
+            let slot = index_of(t) % SLOTS;
             if self.occupied[slot / 64] & (1 << (slot % 64)) != 0 {
                 due.append(&mut self.slots[slot]);
                 self.occupied[slot / 64] &= !(1 << (slot % 64));
@@ -60,7 +60,7 @@ impl Wheel {
 
     /// When [`Self::expire`] next has work.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let start = self.next_tick as usize % SLOTS;
+        let start = index_of(self.next_tick) % SLOTS;
         let mut ahead = 0;
         while ahead < SLOTS {
             let slot = (start + ahead) % SLOTS;

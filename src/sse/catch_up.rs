@@ -10,7 +10,7 @@ use super::source::Source;
 use super::subscriber::{Slot, Subscriber};
 use super::subscriber_index::SubscriberIndex;
 use crate::log::{Block, Cut, Seq};
-use crate::model::Instant;
+use crate::model::{Instant, u32_of};
 
 /// The catch-up reads that have members on this shard. A topic has one or two at a time, so they
 /// are found by a scan.
@@ -54,7 +54,7 @@ impl CatchUp {
 impl CatchUps {
     /// A catch-up read begins, with these members.
     pub(super) fn on_start(&mut self, id: CatchUpId, joined: Vec<Slot>) {
-        let members = joined.len() as u32;
+        let members = u32_of(joined.len());
         let (behind, block, patience) = (0, None, None);
         self.list.push(CatchUp {
             id,

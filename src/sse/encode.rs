@@ -7,7 +7,7 @@ use crate::log::{
     Batch, Block, BlockBuilder, Cut, Frame, GapReason, Next, Notice, OffsetRange, Progress,
     ProgressText, Record,
 };
-use crate::model::{Etag, EventName, LogTag, UnixMillis};
+use crate::model::{Etag, EventName, LogTag, UnixMillis, u32_of};
 
 /// What an event takes beside its value and its progress: field names, an etag, line ends.
 const FRAME_BYTES_TYPICAL: usize = 64;
@@ -240,7 +240,7 @@ impl Encoder {
     ) {
         let out = builder.bytes();
         frame.id_start = position(out);
-        frame.etag_start = frame.id_start + b"id: .".len() as u32 + self.id.as_bytes().len() as u32;
+        frame.etag_start = frame.id_start + u32_of(b"id: .".len() + self.id.as_bytes().len());
         lines::put_id(out, self.id.as_bytes(), etag);
         builder.frame(frame, key);
     }

@@ -3,7 +3,7 @@
 
 use super::request::FeedSettings;
 use super::subscriber::Slot;
-use crate::model::Instant;
+use crate::model::{Instant, low_u32};
 
 /// Parts of an interval; a slot belongs to part `slot % PARTS`.
 const PARTS: u64 = 64;
@@ -58,7 +58,7 @@ impl Heartbeats {
             let slot = self.part + self.position * PARTS;
             if slot < slots as u64 {
                 self.position += 1;
-                return Some(slot as Slot);
+                return Some(low_u32(slot));
             }
             self.next_part();
         }

@@ -1,6 +1,7 @@
 //! What is offered to a subscriber that shares the window: runs of frames as they are in their
 //! blocks, one slice each.
 
+use crate::model::u32_of;
 use std::cmp::Ordering;
 use std::io::IoSlice;
 
@@ -124,7 +125,7 @@ impl<'a> Offer<'a> {
                 continue;
             }
             let frames = piece.block.frames();
-            let at = frames[piece.from as usize].start + taken as u32;
+            let at = frames[piece.from as usize].start + u32_of(taken);
             let (from, to) = (piece.from as usize, piece.to as usize);
             let frame = from + frames[from..to].partition_point(|f| f.start <= at) - 1;
             let whole = frames[frame].start == at;
@@ -136,7 +137,7 @@ impl<'a> Offer<'a> {
             let end = if whole { at } else { piece.block.end(frame) };
             let next = if whole { frame } else { frame + 1 };
             return Reached {
-                cursor: cursor_at(piece.seq, piece.block, next as u32),
+                cursor: cursor_at(piece.seq, piece.block, u32_of(next)),
                 rest: &piece.block.bytes()[at as usize..end as usize],
                 last,
             };
@@ -183,7 +184,7 @@ fn cursor_at(seq: Seq, block: &Block, frame: u32) -> Cursor {
 /// The first run of frames for the group at or after `frame`. Empty if the limit of frames to look
 /// at is reached first.
 fn next_frames(group: &Group, block: &Block, frame: u32, scanned: &mut usize) -> (u32, u32) {
-    let len = block.frames().len() as u32;
+    let len = u32_of(block.frames().len());
     if group.key.is_none() {
         return (frame.min(len), len);
     }
@@ -217,7 +218,7 @@ impl<'a> Piece<'a> {
         let start = frames[0].start;
         // A frame ends where its next one starts.
         let ends_within = |next: &Frame| (next.start - start) as usize <= room;
-        let fitting = frames[1..].partition_point(ends_within) as u32;
+        let fitting = u32_of(frames[1..].partition_point(ends_within));
         let to = self.from + fitting;
         (fitting > 0).then_some(Self { to, ..self })
     }

@@ -11,7 +11,7 @@ use super::cursor::Cursor;
 use super::request::{Filter, Slow};
 use super::subscriber::{NONE, Place, Slot, Subscriber};
 use crate::log::{Block, Seq};
-use crate::model::{ExchangeId, KeyHash};
+use crate::model::{ExchangeId, KeyHash, u32_of};
 
 /// Subscribers of one encoding and filter.
 #[derive(Debug)]
@@ -172,7 +172,7 @@ impl SubscriberIndex {
             }
             None => {
                 self.slab.push(new);
-                self.slab.len() as Slot - 1
+                u32_of(self.slab.len()) - 1
             }
         };
         let index = exchange.slot as usize;
@@ -225,7 +225,7 @@ impl SubscriberIndex {
                 let group = &mut self.groups[at as usize];
                 let (this, next) = (at, group.chain);
                 if group.takes(block, number) {
-                    let frame = number as u32;
+                    let frame = u32_of(number);
                     group.last = Cursor { seq, frame };
                     self.wake(this, Cursor { seq, frame });
                 }
@@ -240,7 +240,7 @@ impl SubscriberIndex {
             let group = &mut self.groups[at];
             if group.members > 0 && group.encoding as usize == encoding {
                 group.last = Cursor::end_of(seq);
-                self.wake(at as u32, Cursor::at(seq));
+                self.wake(u32_of(at), Cursor::at(seq));
             }
         }
     }
@@ -341,7 +341,7 @@ impl SubscriberIndex {
         }
         let new = Group {
             key: filter.key.map(|(hash, key)| (hash, key.into())),
-            encoding: encoding as u32,
+            encoding: u32_of(encoding),
             last: Cursor::end_of(newest),
             members: 1,
             epoch: 0,
@@ -356,7 +356,7 @@ impl SubscriberIndex {
             }
             None => {
                 self.groups.push(new);
-                self.groups.len() as u32 - 1
+                u32_of(self.groups.len()) - 1
             }
         };
         let index = &mut self.indices[encoding];

@@ -57,6 +57,10 @@ impl Token {
         (self.kind as u64) << 56 | u64::from(self.generation) << 24 | u64::from(self.slot)
     }
 
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "each part takes its own bits"
+    )]
     fn from_bits(bits: u64) -> Self {
         let kind = match bits >> 56 {
             0 => TokenKind::Accept,
@@ -239,6 +243,7 @@ impl Ring {
         );
     }
 
+    #[expect(clippy::cast_possible_truncation, reason = "the queue has few entries")]
     fn enter_now(&mut self) {
         let new = self.uring.submission().len() as u32;
         let flags = EnterFlags::GETEVENTS.bits();

@@ -13,6 +13,10 @@
 //! The rest are the tests' own instruments; none of them shares code with what it looks at.
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "its numbers are small, and it is no part of the product"
+)]
 
 mod admin;
 mod alloc;

@@ -1,5 +1,7 @@
 //! Reads varints from unchecked bytes.
 
+use crate::model::{low_u8, u32_of};
+
 /// Bytes of a varint of 32 bits, at most.
 pub(super) const VARINT_LEN_MAX: usize = 5;
 
@@ -54,7 +56,7 @@ impl Cursor<'_> {
         let start = self.at;
         let end = start.checked_add(len).filter(|&e| e <= self.bytes.len())?;
         self.at = end;
-        Some((start as u32, len as u32))
+        Some((u32_of(start), u32_of(len)))
     }
 
     /// A length and as many bytes. -1 is null, and a lower length is invalid.
@@ -76,10 +78,10 @@ pub(super) fn put_varint(out: &mut Vec<u8>, value: i32) {
 pub(super) fn put_varlong(out: &mut Vec<u8>, value: i64) {
     let mut raw = ((value << 1) ^ (value >> 63)) as u64;
     while raw >= 0x80 {
-        out.push(raw as u8 | 0x80);
+        out.push(low_u8(raw) | 0x80);
         raw >>= 7;
     }
-    out.push(raw as u8);
+    out.push(low_u8(raw));
 }
 
 /// The number of bytes that [`put_varlong`] appends.

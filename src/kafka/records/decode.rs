@@ -3,7 +3,7 @@
 use super::cursor::{Cursor, VARINT_LEN_MAX};
 use super::header::BatchHeader;
 use crate::log::RecordParts;
-use crate::model::{LeaderEpoch, Offset, UnixMillis};
+use crate::model::{LeaderEpoch, Offset, UnixMillis, u32_of};
 
 /// The fewest bytes of a record: its length, attributes, two deltas, two lengths, header count.
 pub(super) const RECORD_LEN_MIN: usize = 7;
@@ -112,7 +112,7 @@ fn decode_one(header: &BatchHeader, record: &mut Cursor<'_>) -> Option<(RecordPa
     let key = record.nullable()?;
     let value = record.nullable()?;
     let header_count = u32::try_from(record.varint()?).ok()?;
-    let headers = record.at as u32;
+    let headers = u32_of(record.at);
     for _ in 0..header_count {
         let name = record.varint()?;
         record.range(name)?; // Unlike a value, a name is never null.
@@ -131,7 +131,7 @@ fn decode_one(header: &BatchHeader, record: &mut Cursor<'_>) -> Option<(RecordPa
         timestamp: UnixMillis(timestamp),
         key,
         value,
-        headers: (headers, record.at as u32 - headers),
+        headers: (headers, u32_of(record.at) - headers),
         header_count,
     };
     Some((parts, delta))

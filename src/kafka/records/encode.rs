@@ -1,5 +1,6 @@
 //! Writes record batches: format v2, uncompressed, with a producer's sequence (KIP-98).
 
+use crate::model::i32_of;
 use bytes::Bytes;
 
 use super::cursor::{put_varint, put_varlong, varlong_len};
@@ -60,8 +61,8 @@ pub(crate) fn encode<'a>(
     let mut scratch = Vec::new();
     for (delta, record) in records.enumerate() {
         scratch.clear();
-        put_record(&mut scratch, record, base_time, delta as i32);
-        put_varint(&mut out, scratch.len() as i32);
+        put_record(&mut scratch, record, base_time, i32_of(delta));
+        put_varint(&mut out, i32_of(scratch.len()));
         out.extend_from_slice(&scratch);
     }
     let length = i32::try_from(out.len() - 12).expect("a batch is bounded in bytes");
@@ -77,7 +78,7 @@ fn put_record(out: &mut Vec<u8>, record: &ProduceRecord, base_time: i64, delta: 
     put_varint(out, delta);
     put_nullable(out, record.key.as_ref());
     put_nullable(out, record.value.as_ref());
-    put_varint(out, record.headers.len() as i32);
+    put_varint(out, i32_of(record.headers.len()));
     for (name, value) in &record.headers {
         put_nullable(out, Some(name));
         put_nullable(out, value.as_ref());
@@ -88,7 +89,7 @@ fn put_nullable(out: &mut Vec<u8>, bytes: Option<&Bytes>) {
     match bytes {
         None => put_varint(out, -1),
         Some(bytes) => {
-            put_varint(out, bytes.len() as i32);
+            put_varint(out, i32_of(bytes.len()));
             out.extend_from_slice(bytes);
         }
     }

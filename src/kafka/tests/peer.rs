@@ -69,6 +69,9 @@ struct Connection {
     inbox: Vec<u8>,
 }
 
+/// The partitions that a ListOffsets asked for, with leader epoch and timestamp.
+type OffsetsAsked = Vec<(i32, i32, i64)>;
+
 /// The client and its scripted cluster.
 pub(super) struct World {
     pub(super) client: Client,
@@ -95,7 +98,7 @@ pub(super) struct World {
     /// The offset that ListOffsets answers for a time: -1 if no record is that new.
     pub(super) offset_of_time: i64,
     /// Every ListOffsets so far: the broker, and the partitions with epoch and timestamp.
-    pub(super) offsets_asked: Vec<(i32, Vec<(i32, i32, i64)>)>,
+    pub(super) offsets_asked: Vec<(i32, OffsetsAsked)>,
     /// Whether ListOffsets waits in `held_offsets` for the test to answer it.
     pub(super) holds_offsets: bool,
     pub(super) held_offsets: VecDeque<Asked>,

@@ -168,7 +168,7 @@ impl Http1 {
     }
 
     /// Counts input that is discarded after the last response.
-    pub(super) const fn discard(&mut self, count: usize) -> Drained {
+    pub(super) const fn count_discarded(&mut self, count: usize) -> Drained {
         self.drain.on_bytes(count)
     }
 

@@ -53,7 +53,7 @@ impl Site {
         if cors.origins.is_empty() {
             return None;
         }
-        let max_age = cors.max_age.as_secs() as u32;
+        let max_age = u32::try_from(cors.max_age.as_secs()).unwrap_or(u32::MAX);
         let allow: Vec<String> = config.cors_request_headers().into_iter().collect();
         let expose = &cors.expose_headers;
         let policy = Cors::new(&cors.origins, cors.credentials, max_age, &allow, expose);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::http::ChunkHead;
 use crate::metrics::{CloseReason, StreamEnd};
-use crate::model::{ExchangeId, Instant, RouteId, TopicId};
+use crate::model::{ExchangeId, Instant, RouteId, TopicId, u32_of};
 use crate::shard::ciphertext::Flushed;
 use crate::shard::io::{Io, Read, SocketId};
 
@@ -139,7 +139,7 @@ impl StreamConnection {
                 Read::Blocked => return Heard::Nothing,
                 Read::Closed(_) => return Heard::End,
                 Read::Bytes(bytes) => {
-                    self.noise = self.noise.saturating_add(bytes.len() as u32);
+                    self.noise = self.noise.saturating_add(u32_of(bytes.len()));
                     if self.noise > NOISE_BYTES_MAX {
                         return Heard::Noise;
                     }

@@ -9,7 +9,7 @@ use crate::http::{
     ChunkHead, EVENT_STREAM, Framed, NO_BUFFERING, PASS_THROUGH, Response, StatusCode,
 };
 use crate::metrics::{CloseReason, StreamEnd};
-use crate::model::{ExchangeId, FastRandom, Id as _, Instant, TopicId};
+use crate::model::{ExchangeId, FastRandom, Id as _, Instant, TopicId, millis};
 use crate::shard::ciphertext::Flushed;
 use crate::shard::io::{Io, Part, SocketId};
 use crate::sse::{Delivery, Feed, Filter, Slow, Start, Subscribe};
@@ -53,7 +53,7 @@ impl Streams {
     /// The delay in milliseconds after which a refused client should reconnect. Random, so that the
     /// clients do not all reconnect at once.
     fn retry_later(&mut self, settings: &Settings) -> u64 {
-        let base = settings.retry.as_millis() as u64;
+        let base = millis(settings.retry);
         base + self.jitter.below(base.max(1))
     }
 
@@ -287,7 +287,9 @@ impl Streams {
             .zip(streams)
             .map(|(place, (_, socket))| {
                 // End each stream at a random moment of its own part of the time.
-                let within = self.jitter.below(part.as_nanos().max(1) as u64);
+                let within = self
+                    .jitter
+                    .below(u64::try_from(part.as_nanos().max(1)).unwrap_or(u64::MAX));
                 let moment = now.after(part * place);
                 (moment.after(Duration::from_nanos(within)), socket)
             })

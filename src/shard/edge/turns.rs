@@ -224,7 +224,7 @@ impl Turns {
                 Read::Blocked => return self.clients.connections.put(http1),
                 Read::Closed(_) => return self.close(http1, why, cx),
                 Read::Bytes(bytes) => {
-                    if http1.discard(bytes.len()) == Drained::Close {
+                    if http1.count_discarded(bytes.len()) == Drained::Close {
                         return self.close(http1, why, cx);
                     }
                 }

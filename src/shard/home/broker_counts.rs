@@ -97,6 +97,7 @@ impl Counted {
     }
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "the cast saturates")]
 fn micros(times: &Histogram) -> u64 {
     (times.sum_seconds() * 1e6) as u64
 }

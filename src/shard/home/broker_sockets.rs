@@ -5,7 +5,7 @@ use std::io::{ErrorKind, IoSlice};
 
 use crate::config::ClusterKeys;
 use crate::kafka::{Client, KafkaError, LinkId};
-use crate::model::Now;
+use crate::model::{Now, low_u8, low_u32};
 use crate::shard::ciphertext::{Flushed, flush};
 use crate::shard::io::{Io, Open, OpenTicket, Outputs, Part, Read, SocketId, Write};
 use crate::shard::snapshot::ClusterId;
@@ -75,7 +75,7 @@ impl BrokerSockets {
 
     /// The cluster that a ticket belongs to.
     pub(in crate::shard) const fn cluster_of(ticket: OpenTicket) -> ClusterId {
-        ClusterId((ticket.0 >> 32) as u8)
+        ClusterId(low_u8(ticket.0 >> 32))
     }
 
     /// The number of open sockets.
@@ -94,10 +94,11 @@ impl BrokerSockets {
         ticket: OpenTicket,
         socket: SocketId,
         client: &mut Client,
-        (io, now): (&mut I, Now),
+        io: &mut I,
+        now: Now,
         outputs: &mut Outputs<M, C>,
     ) {
-        let id = LinkId(ticket.0 as u32);
+        let id = LinkId(low_u32(ticket.0));
         let Some(host) = client.host(id) else {
             // The client abandoned the connection before there was a socket to close.
             return outputs.close.push(socket);
@@ -137,7 +138,7 @@ impl BrokerSockets {
         client: &mut Client,
         now: Now,
     ) {
-        client.on_open_failed(LinkId(ticket.0 as u32), error, now);
+        client.on_open_failed(LinkId(low_u32(ticket.0)), error, now);
     }
 
     /// A broker's socket may have bytes, which [`Self::read`] reads later.

@@ -110,9 +110,14 @@ impl Ground {
             panic!("one is wanted: {:?}", self.outputs.open);
         };
         let ticket = open.ticket;
-        let at = (&mut self.pipe, NOW);
-        self.sockets
-            .on_opened(ticket, SOCKET, &mut self.client, at, &mut self.outputs);
+        self.sockets.on_opened(
+            ticket,
+            SOCKET,
+            &mut self.client,
+            &mut self.pipe,
+            NOW,
+            &mut self.outputs,
+        );
     }
 
     fn pump(&mut self) {

@@ -4,7 +4,7 @@
 use crate::config::PENDING_PRODUCE_BYTES_MAX;
 use crate::kafka::{Address, Client, ClusterView, DirectoryRole, TopicHandle};
 use crate::metrics::Check;
-use crate::model::{Now, ShardId, TopicName};
+use crate::model::{Now, ShardId, TopicName, u32_of};
 use crate::shard::setup::ClusterSecurity;
 use crate::shard::snapshot::{ClusterId, Snapshot};
 
@@ -26,7 +26,8 @@ pub(in crate::shard) struct Cluster {
 
 impl Cluster {
     pub(super) fn new(
-        (me, index): (ShardId, ClusterId),
+        me: ShardId,
+        index: ClusterId,
         snapshot: &Snapshot,
         security: &ClusterSecurity,
         seed: u64,
@@ -52,7 +53,7 @@ impl Cluster {
     /// Watches a topic. `at`: its index among the home's topics, if it is at home here.
     pub(super) fn watch(&mut self, topic: &TopicName, at: Option<usize>) -> TopicHandle {
         let handle = self.client.watch(topic);
-        debug_assert_eq!(handle, TopicHandle(self.handles.len() as u32));
+        debug_assert_eq!(handle, TopicHandle(u32_of(self.handles.len())));
         self.handles.push(at);
         handle
     }

@@ -2,7 +2,7 @@
 
 use std::ops::{Index, IndexMut};
 
-use crate::model::Now;
+use crate::model::{Now, u8_of};
 use crate::shard::snapshot::ClusterId;
 
 use super::cluster::Cluster;
@@ -24,7 +24,7 @@ impl Clusters {
     }
 
     pub(super) fn ids(&self) -> impl Iterator<Item = ClusterId> + use<> {
-        (0..self.all.len()).map(|at| ClusterId(at as u8))
+        (0..self.all.len()).map(|at| ClusterId(u8_of(at)))
     }
 
     pub(super) fn iter(&self) -> std::slice::Iter<'_, Cluster> {
@@ -44,7 +44,7 @@ impl Clusters {
         let mut in_turn = (after..after + clusters).map(|at| at % clusters);
         let at = in_turn.find(|at| self.all[*at].client.unpack(now))?;
         self.unpacked_last = at;
-        Some(ClusterId(at as u8))
+        Some(ClusterId(u8_of(at)))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::log::Batch;
 use crate::metrics::TopicMetrics;
-use crate::model::Partition;
+use crate::model::{Partition, u32_of};
 
 /// What a topic has done so far, for metrics.
 #[derive(Clone, Debug, Default)]
@@ -39,7 +39,7 @@ impl Counts {
     /// The topic was paused, with this many partitions.
     pub(super) fn on_paused(&mut self, partitions: usize) {
         self.paused += 1;
-        for partition in (0..partitions as u32).map(Partition) {
+        for partition in (0..u32_of(partitions)).map(Partition) {
             self.of_mut(partition).paused += 1;
         }
     }

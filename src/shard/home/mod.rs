@@ -79,7 +79,7 @@ impl Home {
         let mut clusters: Vec<Cluster> = clusters
             .zip(security)
             .map(|(index, security)| {
-                Cluster::new((me, index), &snapshot, security, random.seed(), now)
+                Cluster::new(me, index, &snapshot, security, random.seed(), now)
             })
             .collect();
         let hasher = random.hasher();
@@ -258,8 +258,8 @@ impl Home {
                 address,
                 error,
             } => {
-                let broker = (address, broker.is_some());
-                let line = cluster.health.on_broker_down(broker, &error);
+                let by_number = broker.is_some();
+                let line = cluster.health.on_broker_down(address, by_number, &error);
                 log(line, out);
             }
             Event::Ends {

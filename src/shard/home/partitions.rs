@@ -1,7 +1,7 @@
 //! The partitions of a topic as its home reads them, and what is counted of them.
 
 use crate::log::{Cut, Next};
-use crate::model::{Offset, Partition};
+use crate::model::{Offset, Partition, u32_of};
 
 use super::order::Order;
 
@@ -76,7 +76,7 @@ impl Partitions {
             if p == partition.0 as usize {
                 next >= part.stable_end
             } else {
-                part.loaded_at.is_some() && order.next(Partition(p as u32)) >= part.stable_end
+                part.loaded_at.is_some() && order.next(Partition(u32_of(p))) >= part.stable_end
             }
         };
         self.all.iter().enumerate().all(at_end)
@@ -85,7 +85,7 @@ impl Partitions {
     /// Whether every partition is ordered up to the end that loading has to reach.
     pub(super) fn are_loaded(&self, order: &Order) -> bool {
         let loaded = |(p, part): (usize, &Part)| {
-            let next = order.next(Partition(p as u32));
+            let next = order.next(Partition(u32_of(p)));
             part.known && part.loaded_at.is_some_and(|end| next >= end)
         };
         !self.all.is_empty() && self.all.iter().enumerate().all(loaded)
@@ -97,7 +97,7 @@ pub(super) fn log_start(parts: &[Part]) -> Cut {
     let mut cut = Cut::start();
     for (p, part) in parts.iter().enumerate() {
         cut.set(
-            Partition(p as u32),
+            Partition(u32_of(p)),
             Next {
                 offset: part.log_start,
                 ..Next::default()

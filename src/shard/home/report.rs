@@ -2,7 +2,7 @@
 
 use crate::kafka::Client;
 use crate::metrics::{Check, ShardMetrics, TopicStatus};
-use crate::model::{Now, Partition};
+use crate::model::{Now, Partition, u32_of};
 
 use super::commands::Commands;
 use super::counts::Counts;
@@ -99,7 +99,7 @@ impl Report<'_> {
         topic.writes_blocked.set(u64::from(blocked));
         let Some(log) = self.log else { return };
         log.count(metrics);
-        for number in 0..log.parts().len() as u32 {
+        for number in 0..u32_of(log.parts().len()) {
             let paused = self.paused_times(Partition(number));
             metrics.partition(index, number).paused.0 = paused;
         }

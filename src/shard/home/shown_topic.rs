@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::kafka::TopicView;
-use crate::model::{HashSecret, LogIdentity, LogTag};
+use crate::model::{HashSecret, LogIdentity, LogTag, low_u32, millis};
 use crate::shard::message::Incarnation;
 use crate::shard::snapshot::Snapshot;
 use crate::shard::topic_plan::TopicPlan;
@@ -79,7 +79,8 @@ impl ShownTopic {
         let secret = HashSecret::derived_from(self.cluster_id.as_bytes());
         let identity = snapshot.log_identity(plan).or(view.id);
         // Without a topic id, cluster and name at least keep other topics' ids apart.
-        let named = || LogTag((secret.hash(plan.name.as_str().as_bytes()).0 as u32).to_be_bytes());
+        let named =
+            || LogTag((low_u32(secret.hash(plan.name.as_str().as_bytes()).0)).to_be_bytes());
         let config = view.config.as_ref();
         Incarnation {
             number,
@@ -89,7 +90,7 @@ impl ShownTopic {
             cached: cached(plan, view),
             partitions: view.partitions,
             streamed,
-            delete_retention_ms: config.map_or(DAY_MS, |c| c.delete_retention.as_millis() as u64),
+            delete_retention_ms: config.map_or(DAY_MS, |c| millis(c.delete_retention)),
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::kafka::{
     Client, Doing, Event, KafkaError, Lane, MissingReason, StartAt, TopicHandle, TopicView,
 };
 use crate::log::{Batch, BatchBuilder, Change, GapReason, Next, Seq, Step};
-use crate::model::{ExchangeId, Instant, Now, Offset, Partition, ShardId, UnixMillis};
+use crate::model::{ExchangeId, Instant, Now, Offset, Partition, ShardId, UnixMillis, u32_of};
 
 use super::commands::Commands;
 use super::context::{HomeContext, note};
@@ -240,7 +240,7 @@ impl Topic {
     fn read_new_partitions(&mut self, view: &TopicView, cx: &mut HomeContext<'_>) {
         let plan = self.ids.plan(cx.snapshot);
         let Some(log) = &mut self.log else { return };
-        let known = log.parts().len() as u32;
+        let known = u32_of(log.parts().len());
         let whole = plan.holds_replies || self.shown.is_cached(plan);
         let commands = &cx.snapshot.config.settings.commands;
         // A partition that was added is read from its start: no client has seen any of it.
@@ -701,7 +701,7 @@ impl Topic {
             position: &position,
             now: cx.now,
         };
-        let Some((standing, line)) = self.health.poll(&reads, (full, grown)) else {
+        let Some((standing, line)) = self.health.poll(&reads, full, grown) else {
             return;
         };
         if let Some(standing) = standing.filter(|_| plan.is_shared()) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::kafka::{Client, Event, Lane, ReadKey, StartAt};
 use crate::log::{Batch, Change, Next, Seq, Step};
 use crate::metrics::{PartitionStatus, ShardMetrics};
-use crate::model::{Instant, Now, Offset, Partition, ShardId};
+use crate::model::{Instant, Now, Offset, Partition, ShardId, u32_of};
 
 use super::health::ReadPosition;
 use super::order::Order;
@@ -102,7 +102,9 @@ impl TopicLog {
 
     /// Begins to read the next partition. `from` is where.
     pub(super) fn read_next(&mut self, from: StartAt, client: &mut Client) {
-        let read = self.ids.read(self.lane, Partition(self.parts.len() as u32));
+        let read = self
+            .ids
+            .read(self.lane, Partition(u32_of(self.parts.len())));
         client.read(read, from);
         self.pause_new(read, client);
         self.parts.add();
@@ -144,7 +146,7 @@ impl TopicLog {
     /// The reads that follow the log's end, and those of records that slices had no room for.
     fn reads(&self) -> impl Iterator<Item = ReadKey> + use<> {
         let (ids, lanes) = (self.ids, [self.lane, Lane::Again]);
-        let parts = (0..self.parts.len() as u32).map(Partition);
+        let parts = (0..u32_of(self.parts.len())).map(Partition);
         parts.flat_map(move |partition| lanes.map(|lane| ids.read(lane, partition)))
     }
 

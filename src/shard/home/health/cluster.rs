@@ -80,7 +80,8 @@ impl ClusterHealth {
     /// broker. Returns what to log.
     pub(in crate::shard::home) fn on_broker_down(
         &mut self,
-        (address, by_number): (Address, bool),
+        address: Address,
+        by_number: bool,
         error: &KafkaError,
     ) -> Option<Line> {
         self.failures += 1;
@@ -278,14 +279,14 @@ mod tests {
         let mut lines = 0;
         for _ in 0..3 {
             for error in [KafkaError::Timeout, KafkaError::TlsWanted] {
-                lines += usize::from(health.on_broker_down((address(1), true), &error).is_some());
+                lines += usize::from(health.on_broker_down(address(1), true, &error).is_some());
             }
         }
         assert_eq!((lines, health.failures()), (2, 6));
         assert!(health.cause().expect("down").contains("kafka.tls.enabled"));
         assert!(health.on_broker_up(&address(1)).is_some());
         assert_eq!(health.cause(), None);
-        let again = health.on_broker_down((address(1), true), &KafkaError::Timeout);
+        let again = health.on_broker_down(address(1), true, &KafkaError::Timeout);
         assert!(matches!(again, Some(Line::Warn(_))), "{again:?}");
     }
 
@@ -302,10 +303,10 @@ mod tests {
             KafkaError::ClosedEarly,
             KafkaError::TlsWanted,
         ] {
-            health.on_broker_down((address(2), true), &error);
+            health.on_broker_down(address(2), true, &error);
             let shown = health.cause().expect("it is down").to_owned();
             assert!(shown.contains("advertised.listeners"), "{error}: {shown}");
-            health.on_broker_down((address(1), true), &error);
+            health.on_broker_down(address(1), true, &error);
             let shown = health.cause().expect("it is down");
             assert!(
                 !shown.contains("what brokers advertise"),
@@ -313,7 +314,7 @@ mod tests {
             );
         }
         let refused = KafkaError::Connect(ErrorKind::ConnectionRefused);
-        health.on_broker_down((address(2), true), &refused);
+        health.on_broker_down(address(2), true, &refused);
         assert!(!health.cause().expect("down").contains("kafka.bootstrap"));
     }
 
@@ -324,9 +325,9 @@ mod tests {
             ours: "A".into(),
             theirs: "B".into(),
         };
-        health.on_broker_down((address(1), true), &other);
+        health.on_broker_down(address(1), true, &other);
         let refused = KafkaError::Connect(ErrorKind::ConnectionRefused);
-        health.on_broker_down((address(1), true), &refused);
+        health.on_broker_down(address(1), true, &refused);
         let told = health.other_cluster.as_deref().expect("it is another one");
         assert!(told.contains("`A`") && told.contains("`B`"), "{told}");
         health.on_broker_up(&address(1));
@@ -336,7 +337,7 @@ mod tests {
     #[test]
     fn a_missing_token_comes_first() {
         let mut health = health();
-        health.on_broker_down((address(1), true), &KafkaError::Timeout);
+        health.on_broker_down(address(1), true, &KafkaError::Timeout);
         health.on_token(Some(&"no token".into()));
         assert_eq!(health.cause(), Some("no token"));
         health.on_token(None);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::kafka::{Client, Denial, Doing, MissingReason, TopicHandle, TopicView};
 use crate::log::Progress;
 use crate::metrics::{Check, CheckState};
-use crate::model::{Instant, Now, Offset, Partition};
+use crate::model::{Instant, Now, Offset, Partition, u32_of};
 use crate::route::{Failure, Refused};
 use crate::shard::message::{Blocked, Standing};
 use crate::shard::snapshot::Snapshot;
@@ -223,7 +223,8 @@ impl TopicHealth {
     pub(in crate::shard::home) fn poll(
         &mut self,
         reads: &TopicReads<'_>,
-        (full, grown): (bool, bool),
+        full: bool,
+        grown: bool,
     ) -> Option<(Option<Standing>, Option<Line>)> {
         let now = reads.now.mono;
         if now < self.check_at {
@@ -455,7 +456,7 @@ impl TopicHealth {
 
     fn describe_loading(&self, reads: &TopicReads<'_>) -> String {
         let (mut read, mut total) = (0, 0);
-        for partition in (0..self.partitions.len() as u32).map(Partition) {
+        for partition in (0..u32_of(self.partitions.len())).map(Partition) {
             let Some(position) = (reads.position)(partition) else {
                 return "loading".into();
             };
