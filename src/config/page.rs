@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use super::recipes::{RECIPES, Recipe};
 use super::settings::{Apply, Settings, TABLE};
 
 /// The example file of the page. A test loads it.
@@ -259,8 +260,16 @@ fn page() -> String {
             let _ = writeln!(out, "| `{key}` | {doc} |");
         }
     }
+    recipes(&mut out);
     settings(&mut out);
     out
+}
+
+fn recipes(out: &mut String) {
+    out.push_str("\n## Recipes\n");
+    for Recipe { title, text, toml } in RECIPES {
+        let _ = write!(out, "\n### {title}\n\n{text}\n\n```toml\n{toml}```\n");
+    }
 }
 
 fn settings(out: &mut String) {
@@ -330,6 +339,15 @@ mod tests {
         let loaded = load(file(EXAMPLE)).expect("good");
         assert_eq!(loaded.report.findings, []);
         assert_eq!(loaded.config.streams.len(), 1);
+    }
+
+    #[test]
+    fn the_recipes_of_the_page_are_good_configs() {
+        for recipe in RECIPES {
+            let loaded = load(file(recipe.toml));
+            let loaded = loaded.unwrap_or_else(|report| panic!("{}", report.render(false)));
+            assert_eq!(loaded.report.findings, [], "{}", recipe.title);
+        }
     }
 
     /// The finding about an unknown key lists the known ones, which must be those of the page.
