@@ -1,6 +1,6 @@
-//! `chaos`: starts gateways, kills them one after the other with SIGKILL and starts them again, while
-//! streams resume, commands are repeated at the other gateways, and a writer writes. Whatever is
-//! then missing, doubled, out of order or answered twice fails the run.
+//! `chaos`: starts gateways, kills them one after the other with SIGKILL and starts them again,
+//! while streams resume, commands are repeated at the other gateways, and a writer writes. Whatever
+//! is then missing, doubled, out of order or answered twice fails the run.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
-//! `compare`: runs one scenario against two targets, or two builds of the gateway, A B A B, and prints
-//! for each figure the ratio A to B with its 95 % interval. Whatever else the machine does then
-//! meets both sides.
+//! `compare`: runs one scenario against two targets, or two builds of the gateway, A B A B, and
+//! prints for each figure the ratio A to B with its 95 % interval. Whatever else the machine does
+//! then meets both sides.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -29,7 +29,8 @@ const FIGURES: [&str; 5] = [
 /// Options of `compare`.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Side A: `http://host:port`, put in place of `{target}`; or with --config, a gateway's program.
+    /// Side A: `http://host:port`, put in place of `{target}`; or with --config, a gateway's
+    /// program.
     #[arg(long)]
     a: String,
     /// Side B.

@@ -1,7 +1,7 @@
 //! The service of `commands --echo`: reads the commands topic, answers each command on the replies
-//! topic, and checks what a service can see: that one idempotency key has one correlation id, and so
-//! one effect. A second record of a correlation id is counted and answered with the first reply, as
-//! `docs/guarantees.md` asks of every service.
+//! topic, and checks what a service can see: that one idempotency key has one correlation id, and
+//! so one effect. A second record of a correlation id is counted and answered with the first reply,
+//! as `docs/guarantees.md` asks of every service.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

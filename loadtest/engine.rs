@@ -1,8 +1,8 @@
-//! Runs a scenario's workers on threads: opens all of their connections, starts them together, marks
-//! the end of the warm-up and of the run, and collects what they measured.
+//! Runs a scenario's workers on threads: opens all of their connections, starts them together,
+//! marks the end of the warm-up and of the run, and collects what they measured.
 //!
-//! A worker measures alone, without locks. It publishes three counters for the live line and, once a
-//! second, its histogram of that second.
+//! A worker measures alone, without locks. It publishes three counters for the live line and, once
+//! a second, its histogram of that second.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -56,8 +56,8 @@ pub(crate) struct Group {
     /// What is counted: deliveries, requests, records.
     pub(crate) unit: &'static str,
     pub(crate) workers: Vec<Box<dyn Worker>>,
-    /// The run ends when this many are counted. The first tenth is then the warm-up, if the plan has
-    /// one.
+    /// The run ends when this many are counted. The first tenth is then the warm-up, if the plan
+    /// has one.
     pub(crate) wanted: Option<u64>,
 }
 

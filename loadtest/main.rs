@@ -1,4 +1,5 @@
-//! `sluicegate-load`: loads a gateway, measures it and verifies it at once. One command per scenario.
+//! `sluicegate-load`: loads a gateway, measures it and verifies it at once. One command per
+//! scenario.
 //!
 //! It shares no code with the gateway's protocols: its own parsers (`http.rs`, `events.rs`) read
 //! the responses, so that a codec bug cannot hide. Every event and request has a due time, and its

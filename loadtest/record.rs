@@ -1,5 +1,6 @@
 //! The content of a generated record: the writer's run, the record's number in its lane (its
-//! partition or key), and the time it was due. It is small JSON with padding, so that every record has the requested size.
+//! partition or key), and the time it was due. It is small JSON with padding, so that every record
+//! has the requested size.
 
 use std::io::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

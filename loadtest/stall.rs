@@ -1,6 +1,6 @@
 //! A server that answers GETs at once, except in the first part of every second, when it answers
-//! nothing. It shows what a load generator makes of stalls: an open loop reports them, a closed loop
-//! hides them.
+//! nothing. It shows what a load generator makes of stalls: an open loop reports them, a closed
+//! loop hides them.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};

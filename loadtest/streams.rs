@@ -1,6 +1,6 @@
-//! Event-stream clients. `streams` connects all of them, then measures deliveries from the time each
-//! record was due. The storms measure how connections open (`connect-storm`) and how clients that
-//! were away catch up (`resume-storm`); `slow-readers` has clients that never read.
+//! Event-stream clients. `streams` connects all of them, then measures deliveries from the time
+//! each record was due. The storms measure how connections open (`connect-storm`) and how clients
+//! that were away catch up (`resume-storm`); `slow-readers` has clients that never read.
 
 use std::io::ErrorKind;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! The scenarios against small servers of the tests: each planted violation is found, stalls show in
-//! an open loop and hide in a closed one, and what no run can use is named.
+//! The scenarios against small servers of the tests: each planted violation is found, stalls show
+//! in an open loop and hide in a closed one, and what no run can use is named.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};

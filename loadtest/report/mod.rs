@@ -171,15 +171,15 @@ impl Report {
         let name = group.name;
         if group.totals.busiest > BUSY_MAX {
             self.warnings.push(format!(
-                "{name}: a thread of the harness is busy {:.0} % of the time: its delays are part of \
-                 the results; use more --threads, or another machine",
+                "{name}: a thread of the harness is busy {:.0} % of the time: its delays are part \
+                 of the results; use more --threads, or another machine",
                 group.totals.busiest * 100.0
             ));
         }
         if late_us > LATE_US_MAX {
             self.warnings.push(format!(
-                "{name}: the harness was late by {:.1} ms (p99) where nothing held it up: the machine \
-                 is too busy for these delays to be the server's",
+                "{name}: the harness was late by {:.1} ms (p99) where nothing held it up: the \
+                 machine is too busy for these delays to be the server's",
                 late_us as f64 / 1000.0
             ));
         }

@@ -82,13 +82,13 @@ pub(super) fn needs(snapshot: &Snapshot) -> Vec<RouteNeeds> {
     let commands = commands.map(|(n, (route, plan))| {
         let mut checks = vec![
             name(plan.commands),
-            name(plan.replies),
             snapshot.cluster_name(snapshot.topic(plan.commands).cluster),
             snapshot.writes_name(snapshot.topic(plan.commands)),
         ];
+        checks.extend(plan.replies.map(name));
         checks.extend(snapshot.keyless_name(n));
         // These checks exist only while the ends of the topics can't be had.
-        let ends = [plan.commands, plan.replies];
+        let ends = [plan.commands].into_iter().chain(plan.replies);
         checks.extend(ends.map(|topic| snapshot.barrier_name(snapshot.topic(topic))));
         RouteNeeds {
             route: route.name.clone(),

@@ -9,6 +9,7 @@ use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request};
 use super::cluster::Cluster;
 use super::context::RequestContext;
 use super::fetch::Poll;
+use super::group_members::{GroupAnswer, GroupWait};
 use super::produce::Produced;
 use super::shape;
 use super::{NodeId, Profile, Violation};
@@ -35,6 +36,18 @@ const KAFKA_4_3: &[(ApiKey, i16, i16)] = &[
     (ApiKey::AlterConfigs, 0, 2),
     (ApiKey::CreatePartitions, 0, 3),
     (ApiKey::IncrementalAlterConfigs, 0, 1),
+    (ApiKey::JoinGroup, 2, 9),
+    (ApiKey::SyncGroup, 0, 5),
+    (ApiKey::Heartbeat, 0, 4),
+    (ApiKey::LeaveGroup, 0, 5),
+    (ApiKey::OffsetCommit, 2, 9),
+    (ApiKey::OffsetFetch, 1, 9),
+    (ApiKey::DescribeGroups, 0, 6),
+    (ApiKey::ListGroups, 0, 5),
+    (ApiKey::DeleteGroups, 0, 2),
+    (ApiKey::AddOffsetsToTxn, 0, 4),
+    // Version 5 is for `transaction.version` 2, which is not offered.
+    (ApiKey::TxnOffsetCommit, 0, 4),
 ];
 
 /// Redpanda's ranges as `src/v/kafka/server/handlers/*.h` of redpanda-data/redpanda has them
@@ -47,7 +60,7 @@ const REDPANDA: &[(ApiKey, i16, i16)] = &redpanda(8, 11);
 /// (text about `fetch.h`), and Metadata's exact end is not known.
 const REDPANDA_WITH_IDS: &[(ApiKey, i16, i16)] = &redpanda(12, 13);
 
-const fn redpanda(metadata: i16, fetch: i16) -> [(ApiKey, i16, i16); 17] {
+const fn redpanda(metadata: i16, fetch: i16) -> [(ApiKey, i16, i16); 28] {
     [
         (ApiKey::Produce, 0, 7),
         (ApiKey::Fetch, 4, fetch),
@@ -66,6 +79,18 @@ const fn redpanda(metadata: i16, fetch: i16) -> [(ApiKey, i16, i16); 17] {
         (ApiKey::AlterConfigs, 0, 2),
         (ApiKey::CreatePartitions, 0, 3),
         (ApiKey::IncrementalAlterConfigs, 0, 1),
+        // Of groups, ranges that every client still knows; Redpanda's own were not looked up.
+        (ApiKey::JoinGroup, 2, 6),
+        (ApiKey::SyncGroup, 0, 4),
+        (ApiKey::Heartbeat, 0, 4),
+        (ApiKey::LeaveGroup, 0, 4),
+        (ApiKey::OffsetCommit, 2, 8),
+        (ApiKey::OffsetFetch, 1, 7),
+        (ApiKey::DescribeGroups, 0, 5),
+        (ApiKey::ListGroups, 0, 4),
+        (ApiKey::DeleteGroups, 0, 2),
+        (ApiKey::AddOffsetsToTxn, 0, 3),
+        (ApiKey::TxnOffsetCommit, 0, 3),
     ]
 }
 
@@ -84,6 +109,8 @@ pub(super) enum Answer {
     Frame { bytes: Vec<u8>, mute_ms: u32 },
     /// A Fetch that may have to wait.
     Poll { poll: Box<Poll>, correlation: i32 },
+    /// A JoinGroup or SyncGroup that may have to wait for other members.
+    Group { wait: GroupWait, correlation: i32 },
     /// A whole response frame that is sent after `after_ms`.
     Late { bytes: Vec<u8>, after_ms: u32 },
     /// No response, because the client wants none.
@@ -142,10 +169,28 @@ pub(super) fn serve(
         ApiKey::InitProducerId => {
             head.plain(frame, |q| cluster.transactions(ctx).init_producer_id(q))
         }
+        ApiKey::AddOffsetsToTxn => {
+            head.plain(frame, |q| cluster.group_offsets(ctx).add_to_transaction(q))
+        }
+        ApiKey::TxnOffsetCommit => head.plain(frame, |q| {
+            cluster.group_offsets(ctx).commit_in_transaction(q)
+        }),
         ApiKey::AddPartitionsToTxn => {
             head.plain(frame, |q| cluster.transactions(ctx).add_partitions(q))
         }
-        ApiKey::EndTxn => head.plain(frame, |q| cluster.transactions(ctx).end_transaction(q)),
+        ApiKey::EndTxn => {
+            let answer = head.plain(frame, |q| cluster.transactions(ctx).end_transaction(q));
+            cluster.apply_committed_offsets();
+            answer
+        }
+        ApiKey::JoinGroup | ApiKey::SyncGroup => serve_group(&head, cluster, ctx, frame),
+        ApiKey::Heartbeat => head.plain(frame, |q| cluster.group_members(ctx).heartbeat(q)),
+        ApiKey::LeaveGroup => head.plain(frame, |q| cluster.group_members(ctx).leave(q)),
+        ApiKey::DescribeGroups => head.plain(frame, |q| cluster.group_members(ctx).describe(q)),
+        ApiKey::ListGroups => head.plain(frame, |q| cluster.group_members(ctx).list(q)),
+        ApiKey::DeleteGroups => head.plain(frame, |q| cluster.group_members(ctx).delete(q)),
+        ApiKey::OffsetCommit => head.plain(frame, |q| cluster.group_offsets(ctx).commit(q)),
+        ApiKey::OffsetFetch => head.plain(frame, |q| cluster.group_offsets(ctx).fetch(q)),
         ApiKey::CreateTopics => head.plain(frame, |q| cluster.admin(ctx).create_topics(q)),
         ApiKey::DeleteTopics => head.plain(frame, |q| cluster.admin(ctx).delete_topics(q)),
         ApiKey::DeleteRecords => head.plain(frame, |q| cluster.admin(ctx).delete_records(q)),
@@ -158,6 +203,31 @@ pub(super) fn serve(
         }
         _ => Err(head.not_offered()),
     }
+}
+
+/// Answers a JoinGroup or SyncGroup, or lets it wait.
+fn serve_group(
+    head: &Head,
+    cluster: &mut Cluster,
+    ctx: RequestContext,
+    mut body: Bytes,
+) -> Result<Answer, Violation> {
+    let (api, version, correlation) = (head.api, head.version, head.correlation);
+    let (bytes, wait) = if api == ApiKey::JoinGroup {
+        match cluster.group_members(ctx).join(&head.decode(&mut body)?) {
+            GroupAnswer::Now(response) => (frame(api, version, correlation, &response), None),
+            GroupAnswer::Wait(wait) => (Vec::new(), Some(wait)),
+        }
+    } else {
+        match cluster.group_members(ctx).sync(&head.decode(&mut body)?) {
+            GroupAnswer::Now(response) => (frame(api, version, correlation, &response), None),
+            GroupAnswer::Wait(wait) => (Vec::new(), Some(wait)),
+        }
+    };
+    Ok(match wait {
+        Some(wait) => Answer::Group { wait, correlation },
+        None => Answer::Frame { bytes, mute_ms: 0 },
+    })
 }
 
 fn answer_produce(head: &Head, produced: &Produced) -> Answer {

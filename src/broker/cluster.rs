@@ -10,6 +10,9 @@ use super::context::RequestContext;
 use super::coordinator::Coordinator;
 use super::fetch::FetchApi;
 use super::fetch_session::FetchSessions;
+use super::group_members::GroupApi;
+use super::group_offsets::GroupOffsetsApi;
+use super::groups::Groups;
 use super::metadata::MetadataApi;
 use super::nodes::Nodes;
 use super::offsets::OffsetsApi;
@@ -30,6 +33,7 @@ pub(super) struct Cluster {
     pub nodes: Nodes,
     pub store: Store,
     pub coordinator: Coordinator,
+    pub groups: Groups,
     pub sessions: FetchSessions,
     pub faults: PlannedFaults,
     random: FastRandom,
@@ -48,6 +52,7 @@ impl Cluster {
             nodes: Nodes::new(settings.nodes),
             store: Store::new(settings.bytes_max),
             coordinator: Coordinator::default(),
+            groups: Groups::new(FastRandom::new(random.next())),
             sessions: FetchSessions::new(random.next()),
             faults: PlannedFaults::default(),
             random,
@@ -104,6 +109,34 @@ impl Cluster {
         }
     }
 
+    pub(super) fn group_members(&mut self, ctx: RequestContext) -> GroupApi<'_> {
+        GroupApi {
+            ctx,
+            nodes: &self.nodes,
+            groups: &mut self.groups,
+        }
+    }
+
+    pub(super) fn group_offsets(&mut self, ctx: RequestContext) -> GroupOffsetsApi<'_> {
+        GroupOffsetsApi {
+            ctx,
+            nodes: &self.nodes,
+            topics: self.store.topics(),
+            groups: &mut self.groups,
+            coordinator: &mut self.coordinator,
+        }
+    }
+
+    /// Gives groups the offsets of transactions that were committed.
+    pub(super) fn apply_committed_offsets(&mut self) {
+        for offset in self.coordinator.take_committed() {
+            // This fails only if the group has too many offsets; it then reads some records again.
+            let _full = self
+                .groups
+                .commit(&offset.group, offset.partition, offset.committed);
+        }
+    }
+
     pub(super) fn configs(&mut self, ctx: RequestContext) -> ConfigsApi<'_> {
         ConfigsApi {
             ctx,
@@ -124,6 +157,7 @@ impl Cluster {
             nodes: &self.nodes,
             store: &mut self.store,
             coordinator: &mut self.coordinator,
+            groups: &mut self.groups,
             random: &mut self.random,
         }
     }
@@ -131,18 +165,24 @@ impl Cluster {
     /// Whether anything changed since the last call that can end a long poll.
     pub(super) fn take_changed(&mut self) -> bool {
         let stored = self.store.take_changed();
-        self.faults.take_changed() || stored
+        let groups = self.groups.take_changed();
+        self.faults.take_changed() || stored || groups
     }
 
     /// The next time at which a transaction times out or upkeep is due.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let transaction = self.coordinator.next_deadline();
-        [transaction, self.upkeep_due].into_iter().flatten().min()
+        let group = self.groups.next_deadline();
+        [transaction, group, self.upkeep_due]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Aborts overdue transactions, and applies retention and compaction when they are due.
     pub(super) fn on_time(&mut self, now: Now) {
         self.coordinator.abort_overdue(now, &mut self.store);
+        self.groups.on_time(now.mono);
         if self.upkeep_due.is_some_and(|due| now.mono >= due) {
             self.store.upkeep(now);
             self.upkeep_due = None;

@@ -14,6 +14,7 @@ use kafka_protocol::messages::ApiKey;
 use super::apis::{self, Answer};
 use super::cluster::Cluster;
 use super::fetch::Poll;
+use super::group_members::{GroupResponse, GroupWait};
 use super::{ConnectionId, NodeId, Violation};
 use crate::model::{Instant, Now};
 
@@ -38,6 +39,11 @@ enum Waiting {
         poll: Box<Poll>,
         correlation: i32,
     },
+    /// A JoinGroup or SyncGroup that waits for other members. The group has the deadline.
+    Group {
+        wait: GroupWait,
+        correlation: i32,
+    },
     /// The end of a throttle.
     Muted {
         until: Instant,
@@ -52,7 +58,7 @@ enum Waiting {
 impl Connection {
     fn deadline(&self) -> Option<Instant> {
         match &self.waiting {
-            Waiting::Nothing => None,
+            Waiting::Nothing | Waiting::Group { .. } => None,
             Waiting::Poll { poll, .. } => Some(poll.deadline()),
             Waiting::Muted { until } | Waiting::Late { until, .. } => Some(*until),
         }
@@ -235,6 +241,10 @@ impl Connections {
                 self.wait(id, Waiting::Poll { poll, correlation });
                 self.try_poll(id, cluster, now);
             }
+            Answer::Group { wait, correlation } => {
+                self.wait(id, Waiting::Group { wait, correlation });
+                self.try_poll(id, cluster, now);
+            }
         }
     }
 
@@ -248,7 +258,7 @@ impl Connections {
     fn wait(&mut self, id: ConnectionId, waiting: Waiting) {
         self.stop_waiting(id);
         if let Some(connection) = self.by_id.get_mut(&id) {
-            if matches!(waiting, Waiting::Poll { .. }) {
+            if matches!(waiting, Waiting::Poll { .. } | Waiting::Group { .. }) {
                 self.polls.insert(id);
             }
             connection.waiting = waiting;
@@ -268,21 +278,35 @@ impl Connections {
         }
     }
 
-    /// Answers a poll if it can be answered. Returns whether it was.
+    /// Answers a request that waits, if it can be answered. Returns whether it was.
     fn try_poll(&mut self, id: ConnectionId, cluster: &mut Cluster, now: Now) -> bool {
         let Some(connection) = self.by_id.get(&id) else {
-            return false;
-        };
-        let Waiting::Poll { poll, correlation } = &connection.waiting else {
             return false;
         };
         if cluster.nodes.is_frozen(connection.node) {
             return false;
         }
-        let Some(response) = cluster.fetch().try_poll(poll, now) else {
+        let bytes = match &connection.waiting {
+            Waiting::Poll { poll, correlation } => {
+                let response = cluster.fetch().try_poll(poll, now);
+                response.map(|it| apis::frame(ApiKey::Fetch, poll.version, *correlation, &it))
+            }
+            Waiting::Group { wait, correlation } => {
+                let (version, correlation) = (wait.version(), *correlation);
+                wait.try_answer(&cluster.groups).map(|it| match it {
+                    GroupResponse::Join(it) => {
+                        apis::frame(ApiKey::JoinGroup, version, correlation, &it)
+                    }
+                    GroupResponse::Sync(it) => {
+                        apis::frame(ApiKey::SyncGroup, version, correlation, &it)
+                    }
+                })
+            }
+            Waiting::Nothing | Waiting::Muted { .. } | Waiting::Late { .. } => None,
+        };
+        let Some(bytes) = bytes else {
             return false;
         };
-        let bytes = apis::frame(ApiKey::Fetch, poll.version, *correlation, &response);
         self.stop_waiting(id);
         self.send(id, &bytes);
         true

@@ -1,5 +1,6 @@
 //! The transaction coordinator (KIP-98): producer ids and transactions. A commit or an abort writes
-//! its markers before it is answered. Offsets of consumer groups are not part of it.
+//! its markers before it is answered. Offsets of consumer groups that are part of a transaction
+//! wait here until it is committed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -8,12 +9,15 @@ use kafka_protocol::error::ResponseError;
 use uuid::Uuid;
 
 use super::batch;
+use super::groups::{Committed, TopicPartition};
 use super::store::Store;
 use super::topics::TopicRef;
 use crate::model::{Instant, Now};
 
 /// Transactional ids remembered; a further one is refused (COORDINATOR_NOT_AVAILABLE).
 const TRANSACTIONAL_IDS_MAX: usize = 1_024;
+/// Offsets of groups in one transaction at most.
+const OFFSETS_MAX: usize = 10_000;
 
 /// A producer and its epoch, which fences older users of the same transactional id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +34,16 @@ pub(super) type Member = (Uuid, i32);
 pub(super) struct Coordinator {
     transactions: BTreeMap<String, Transaction>,
     producer_ids: i64,
+    /// Offsets of committed transactions, until their groups take them.
+    committed: Vec<GroupOffset>,
+}
+
+/// An offset that a transaction commits for a group.
+#[derive(Clone, Debug)]
+pub(super) struct GroupOffset {
+    pub group: String,
+    pub partition: TopicPartition,
+    pub committed: Committed,
 }
 
 #[derive(Debug)]
@@ -37,6 +51,9 @@ struct Transaction {
     producer: ProducerEpoch,
     timeout: Duration,
     partitions: BTreeSet<Member>,
+    /// Groups whose offsets are part of the open transaction, and these offsets.
+    groups: BTreeSet<String>,
+    offsets: BTreeMap<(String, TopicPartition), Committed>,
     /// When it is aborted unless it ended before. Set while the transaction is open.
     deadline: Option<Instant>,
     /// How the last transaction ended, for a retried EndTxn.
@@ -46,6 +63,10 @@ struct Transaction {
 impl Transaction {
     fn join(&mut self, partition: Member, now: Now) {
         self.partitions.insert(partition);
+        self.begin(now);
+    }
+
+    fn begin(&mut self, now: Now) {
         self.committed = None;
         let deadline = now.mono.after(self.timeout);
         self.deadline.get_or_insert(deadline);
@@ -64,9 +85,17 @@ impl Transaction {
     }
 
     /// Ends the transaction if it is open: appends its markers, under the next epoch if `fences`.
-    fn end(&mut self, committed: bool, fences: bool, now: Now, store: &mut Store) {
+    /// Returns the offsets that count from now on.
+    #[must_use]
+    fn end(
+        &mut self,
+        committed: bool,
+        fences: bool,
+        now: Now,
+        store: &mut Store,
+    ) -> Vec<GroupOffset> {
         if self.deadline.take().is_none() {
-            return;
+            return Vec::new();
         }
         self.committed = Some(committed);
         if fences && self.producer.epoch < i16::MAX - 1 {
@@ -78,6 +107,16 @@ impl Transaction {
             // This fails only if the partition was deleted, and its records with it.
             let _deleted = store.append(&TopicRef::Id(topic), index, marker);
         }
+        self.groups.clear();
+        let offsets = std::mem::take(&mut self.offsets).into_iter();
+        let offsets = offsets.filter(|_| committed);
+        offsets
+            .map(|((group, partition), committed)| GroupOffset {
+                group,
+                partition,
+                committed,
+            })
+            .collect()
     }
 }
 
@@ -119,7 +158,7 @@ impl Coordinator {
                 if named.is_some_and(|named| named != known.producer) {
                     return Err(ResponseError::ProducerFenced);
                 }
-                known.end(false, true, now, store);
+                let _none = known.end(false, true, now, store);
                 known
             }
             None if is_full => return Err(ResponseError::CoordinatorNotAvailable),
@@ -133,6 +172,8 @@ impl Coordinator {
                     },
                     timeout,
                     partitions: BTreeSet::new(),
+                    groups: BTreeSet::new(),
+                    offsets: BTreeMap::new(),
                     deadline: None,
                     committed: None,
                 }),
@@ -172,6 +213,57 @@ impl Coordinator {
         Ok(())
     }
 
+    /// Adds a group's offsets to a producer's transaction, which opens it.
+    pub(super) fn join_group(
+        &mut self,
+        id: &str,
+        producer: ProducerEpoch,
+        group: &str,
+        now: Now,
+    ) -> Result<(), ResponseError> {
+        let transaction = self.find(id, producer)?;
+        transaction.groups.insert(group.to_owned());
+        transaction.begin(now);
+        Ok(())
+    }
+
+    /// Adds an offset of a group that is part of the transaction.
+    pub(super) fn add_offset(
+        &mut self,
+        id: &str,
+        producer: ProducerEpoch,
+        group: &str,
+        partition: TopicPartition,
+        committed: Committed,
+    ) -> Result<(), ResponseError> {
+        let transaction = self.find(id, producer)?;
+        if !transaction.groups.contains(group) {
+            return Err(ResponseError::InvalidTxnState);
+        }
+        if transaction.offsets.len() >= OFFSETS_MAX {
+            return Err(ResponseError::InvalidCommitOffsetSize);
+        }
+        transaction
+            .offsets
+            .insert((group.to_owned(), partition), committed);
+        Ok(())
+    }
+
+    /// Whether an open transaction has an offset of the group for the partition.
+    pub(super) fn has_pending_offset(&self, group: &str, partition: &TopicPartition) -> bool {
+        let key = (group.to_owned(), partition.clone());
+        let mut open = self
+            .transactions
+            .values()
+            .filter(|it| it.deadline.is_some());
+        open.any(|transaction| transaction.offsets.contains_key(&key))
+    }
+
+    /// Offsets of transactions that were committed since the last call.
+    pub(super) fn take_committed(&mut self) -> Vec<GroupOffset> {
+        std::mem::take(&mut self.committed)
+    }
+
     /// Checks that a partition is in a producer's transaction.
     pub(super) fn verify(
         &mut self,
@@ -202,15 +294,17 @@ impl Coordinator {
                 _ => Err(ResponseError::InvalidTxnState),
             };
         }
-        transaction.end(end.committed, end.fences, now, store);
-        Ok(transaction.producer)
+        let offsets = transaction.end(end.committed, end.fences, now, store);
+        let producer = transaction.producer;
+        self.committed.extend(offsets);
+        Ok(producer)
     }
 
     /// Aborts transactions that have timed out, and fences their producers.
     pub(super) fn abort_overdue(&mut self, now: Now, store: &mut Store) {
         let is_due = |t: &Transaction| t.deadline.is_some_and(|deadline| deadline <= now.mono);
         for transaction in self.transactions.values_mut().filter(|t| is_due(t)) {
-            transaction.end(false, true, now, store);
+            let _none = transaction.end(false, true, now, store);
         }
     }
 }

@@ -17,10 +17,10 @@
 //!
 //! It serves what librdkafka's, rskafka's and this product's own clients use: records with all
 //! codecs, idempotent and transactional producers, both isolation levels, leader epochs, fetch
-//! sessions, retention, compaction, administration. Its responses were compared with those of a
-//! real Kafka 4.3.1. Absent on purpose: consumer groups, security, quotas by configuration,
-//! rack-aware reads, replication as a process (no follower is ever behind, so the high watermark is
-//! the log's end).
+//! sessions, consumer groups of the classic protocol, retention, compaction, administration. Its
+//! responses were compared with those of a real Kafka 4.3.1. Absent on purpose: groups of the
+//! protocol of KIP-848, security, quotas by configuration, rack-aware reads, replication as a
+//! process (no follower is ever behind, so the high watermark is the log's end).
 
 mod aborted;
 mod admin;
@@ -36,6 +36,9 @@ mod coordinator;
 mod faults;
 mod fetch;
 mod fetch_session;
+mod group_members;
+mod group_offsets;
+mod groups;
 mod log;
 mod metadata;
 mod nodes;

@@ -107,6 +107,80 @@ const ADD_TOPIC: Shape = shape(&[all(Text), all(Numbers(4))]);
 
 const END_TXN: Shape = shape(&[all(Text), all(Fixed(8 + 2 + 1))]);
 
+const JOIN_GROUP: Shape = shape(&[
+    all(Text),
+    all(Fixed(4)),
+    since(1, Fixed(4)),
+    all(Text),
+    since(5, Text),
+    all(Text),
+    all(Structs(&GROUP_PROTOCOL)),
+    since(8, Text),
+]);
+const GROUP_PROTOCOL: Shape = shape(&[all(Text), all(Bytes)]);
+
+const SYNC_GROUP: Shape = shape(&[
+    all(Text),
+    all(Fixed(4)),
+    all(Text),
+    since(3, Text),
+    since(5, Text),
+    since(5, Text),
+    all(Structs(&GROUP_PROTOCOL)),
+]);
+
+const HEARTBEAT: Shape = shape(&[all(Text), all(Fixed(4)), all(Text), since(3, Text)]);
+
+const LEAVE_GROUP: Shape = shape(&[
+    all(Text),
+    between(0, 2, Text),
+    since(3, Structs(&LEAVING_MEMBER)),
+]);
+const LEAVING_MEMBER: Shape = shape(&[all(Text), all(Text), since(5, Text)]);
+
+const OFFSET_COMMIT: Shape = shape(&[
+    all(Text),
+    since(1, Fixed(4)),
+    since(1, Text),
+    since(7, Text),
+    between(2, 4, Fixed(8)),
+    all(Structs(&COMMIT_TOPIC)),
+]);
+const COMMIT_TOPIC: Shape = shape(&[all(Text), all(Structs(&COMMIT_PARTITION))]);
+const COMMIT_PARTITION: Shape = shape(&[all(Fixed(4 + 8)), since(6, Fixed(4)), all(Text)]);
+
+const OFFSET_FETCH: Shape = shape(&[
+    between(0, 7, Text),
+    between(0, 7, Structs(&OFFSET_TOPIC)),
+    since(8, Structs(&OFFSET_GROUP)),
+    since(7, Fixed(1)),
+]);
+const OFFSET_TOPIC: Shape = shape(&[all(Text), all(Numbers(4))]);
+const OFFSET_GROUP: Shape = shape(&[
+    all(Text),
+    since(9, Text),
+    since(9, Fixed(4)),
+    all(Structs(&OFFSET_TOPIC)),
+]);
+
+const ADD_OFFSETS: Shape = shape(&[all(Text), all(Fixed(8 + 2)), all(Text)]);
+
+const TXN_OFFSET_COMMIT: Shape = shape(&[
+    all(Text),
+    all(Text),
+    all(Fixed(8 + 2)),
+    since(3, Fixed(4)),
+    since(3, Text),
+    since(3, Text),
+    all(Structs(&TXN_COMMIT_TOPIC)),
+]);
+const TXN_COMMIT_TOPIC: Shape = shape(&[all(Text), all(Structs(&TXN_COMMIT_PARTITION))]);
+const TXN_COMMIT_PARTITION: Shape = shape(&[all(Fixed(4 + 8)), since(2, Fixed(4)), all(Text)]);
+
+const DESCRIBE_GROUPS: Shape = shape(&[all(Texts), since(3, Fixed(1))]);
+const LIST_GROUPS: Shape = shape(&[since(4, Texts), since(5, Texts)]);
+const DELETE_GROUPS: Shape = shape(&[all(Texts)]);
+
 const DESCRIBE_CONFIGS: Shape = shape(&[
     all(Structs(&DESCRIBE_RESOURCE)),
     all(Fixed(1)),
@@ -146,6 +220,17 @@ fn schema(api: ApiKey) -> Option<(&'static Shape, i16)> {
         ApiKey::AlterConfigs => (&ALTER_CONFIGS, 2),
         ApiKey::IncrementalAlterConfigs => (&INCREMENTAL_ALTER, 1),
         ApiKey::CreatePartitions => (&CREATE_PARTITIONS, 2),
+        ApiKey::JoinGroup => (&JOIN_GROUP, 6),
+        ApiKey::SyncGroup => (&SYNC_GROUP, 4),
+        ApiKey::Heartbeat => (&HEARTBEAT, 4),
+        ApiKey::LeaveGroup => (&LEAVE_GROUP, 4),
+        ApiKey::OffsetCommit => (&OFFSET_COMMIT, 8),
+        ApiKey::OffsetFetch => (&OFFSET_FETCH, 6),
+        ApiKey::AddOffsetsToTxn => (&ADD_OFFSETS, 3),
+        ApiKey::TxnOffsetCommit => (&TXN_OFFSET_COMMIT, 3),
+        ApiKey::DescribeGroups => (&DESCRIBE_GROUPS, 5),
+        ApiKey::ListGroups => (&LIST_GROUPS, 3),
+        ApiKey::DeleteGroups => (&DELETE_GROUPS, 2),
         _ => return None,
     })
 }

@@ -4,6 +4,7 @@ use kafka_protocol::error::ResponseError;
 use uuid::Uuid;
 
 use super::coordinator::Coordinator;
+use super::groups::Groups;
 use super::nodes::Nodes;
 use super::store::Store;
 use super::topic_config::TopicConfig;
@@ -29,6 +30,7 @@ pub(super) struct TopicAdmin<'a> {
     pub nodes: &'a Nodes,
     pub store: &'a mut Store,
     pub coordinator: &'a mut Coordinator,
+    pub groups: &'a mut Groups,
     /// Draws the ids of new topics.
     pub random: &'a mut FastRandom,
 }
@@ -115,10 +117,11 @@ impl TopicAdmin<'_> {
         Ok(self.nodes.spread(has..total, topic.replication))
     }
 
-    /// Deletes a topic, its records, and its part in transactions.
+    /// Deletes a topic, its records, its part in transactions, and the offsets of groups.
     pub(super) fn delete(&mut self, name: &str) -> Result<(), Refusal> {
         let id = self.store.delete(name)?;
         self.coordinator.forget_topic(id);
+        self.groups.forget_topic(name);
         Ok(())
     }
 

@@ -39,9 +39,7 @@ struct Named<'a> {
 }
 
 impl TransactionApi<'_> {
-    /// Returns the controller, for transactions and for groups alike. There are no consumer groups,
-    /// but librdkafka looks for a coordinator even to read assigned partitions. A client that then
-    /// joins or commits finds those APIs not offered, and reports that.
+    /// Returns the controller, for transactions and for groups alike.
     pub(super) fn find_coordinator(
         &self,
         request: &FindCoordinatorRequest,

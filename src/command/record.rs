@@ -47,8 +47,8 @@ pub struct CommandParts<'a> {
     pub idempotency_key: Option<&'a [u8]>,
     /// The id that the service copies to its reply.
     pub correlation: CorrelationId,
-    /// The topic that the service must reply to.
-    pub reply_to: &'a str,
+    /// The topic that the service must reply to. `None`: it replies to no command of the route.
+    pub reply_to: Option<&'a str>,
     /// The request's single `traceparent`. The header has the same name in every preset, and is
     /// carried only if it is well-formed.
     pub traceparent: Option<&'a [u8]>,
@@ -213,7 +213,7 @@ impl CommandHeaders {
             copy(parts.path_and_query.as_bytes()),
             text(parts.identity.to_string()),
             text(parts.correlation.to_string()),
-            copy(parts.reply_to.as_bytes()),
+            parts.reply_to.and_then(|topic| copy(topic.as_bytes())),
             parts.if_match.and_then(copy),
             parts.if_none_match.and_then(copy),
             parts.idempotency_key.and_then(copy),
@@ -288,7 +288,7 @@ mod tests {
             key: CommandKey([1; 16]),
             fingerprint: Fingerprint([2; 16]),
         },
-        reply_to: "replies",
+        reply_to: Some("replies"),
         traceparent: None,
         key: None,
         route_headers: &[],

@@ -12,7 +12,9 @@ use super::read::{Claim, ReadRoute};
 use super::sources::Sources;
 use super::template::is_token;
 use super::unit::{KIB, MIB, show_size, show_time};
-use super::{ClusterIndex, CommandRoute, Config, QueryRoute, Settings, StreamRoute};
+use super::{
+    ClusterIndex, CommandRoute, Config, OWN_SEGMENT, QueryRoute, Segment, Settings, StreamRoute,
+};
 use crate::model::{EventName, TopicName, overlap};
 
 /// Most encodings of a topic. Each keeps another copy of the topic's window.
@@ -45,6 +47,7 @@ impl Routes {
     pub(super) fn check(&self, settings: &Settings, findings: &mut Findings) {
         for (index, claim) in self.claims.iter().enumerate() {
             no_duplicates(&self.claims[..index], claim, findings);
+            not_our_own(claim, findings);
         }
         for command in &self.commands {
             self.replies(command, findings);
@@ -67,8 +70,8 @@ impl Routes {
         for stream in &self.streams {
             let (topic, cluster) = (&stream.route.topic, stream.route.cluster);
             let mut commands = self.commands.iter();
-            let Some(command) =
-                commands.find(|it| it.route.replies == *topic && it.route.cluster == cluster)
+            let Some(command) = commands
+                .find(|it| it.route.replies.as_ref() == Some(topic) && it.route.cluster == cluster)
             else {
                 continue;
             };
@@ -83,16 +86,16 @@ impl Routes {
     /// Rejects a topic that has both commands and replies: the gateway would read its own commands
     /// as replies.
     fn replies(&self, command: &ReadRoute<CommandRoute>, findings: &mut Findings) {
-        let mut commands = self.commands.iter();
-        let Some(other) = commands.find(|it| {
-            it.route.topic == command.route.replies && it.route.cluster == command.route.cluster
-        }) else {
+        let Some(replies) = &command.route.replies else {
             return;
         };
-        let message = format!(
-            "`{}` is used for commands and for replies",
-            command.route.replies
-        );
+        let mut commands = self.commands.iter();
+        let Some(other) = commands
+            .find(|it| it.route.topic == *replies && it.route.cluster == command.route.cluster)
+        else {
+            return;
+        };
+        let message = format!("`{replies}` is used for commands and for replies");
         let help = "give the replies a topic of their own";
         let at = command.replies_at.clone();
         findings
@@ -118,6 +121,16 @@ impl Routes {
                 findings.error(at, message, help);
             }
         }
+    }
+}
+
+/// Rejects routes below the gateway's own path.
+fn not_our_own(claim: &Claim, findings: &mut Findings) {
+    let own = |segment: &Segment| matches!(segment, Segment::Literal(text) if text == OWN_SEGMENT);
+    if claim.path.segments.first().is_some_and(own) {
+        let message = format!("paths below `/{OWN_SEGMENT}` are the gateway's own");
+        let help = "let the path begin with another segment";
+        findings.error(claim.route_at.clone(), message, help);
     }
 }
 

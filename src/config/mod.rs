@@ -54,7 +54,7 @@ pub use pattern::{PATTERN_BYTES_MAX, PathPattern, SEGMENTS_MAX, Segment, TextErr
 pub use read::ROUTES_MAX;
 pub use routes::{
     CommandMethod, CommandRoute, Condition, Dedupe, Filter, HeaderNames, Idempotency, InFlight,
-    OneWayStatus, Partitioner, QueryRoute, SchemaFile, Slow, Start, StreamRoute,
+    OWN_SEGMENT, OneWayStatus, Partitioner, QueryRoute, SchemaFile, Slow, Start, StreamRoute,
 };
 pub use settings::{
     Admin, Apply, Auth, BATCH_BYTES_MAX, Cache, Commands, Cors, Http, Kafka, KafkaSasl, KafkaTls,

@@ -33,8 +33,9 @@ const ROUTE_KEYS: &[Keys] = &[
             ),
             (
                 "replies",
-                "Required. The topic that replies are read from. It must not be a topic of \
-                 commands.",
+                "The topic that replies are read from. It must not be a topic of commands. Without \
+                 it the route is *one-way*: a command is answered as soon as its record is \
+                 appended.",
             ),
             (
                 "key",

@@ -260,7 +260,8 @@ impl<'a, 'f> Reader<'a, 'f> {
             section.read("name", &Text(64), self.findings)?
         };
         let legal = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
-        if !name.value.bytes().all(legal) {
+        // A command's name is a segment of a path, which may not be `.` or `..`.
+        if !name.value.bytes().all(legal) || name.value.bytes().all(|b| b == b'.') {
             let message = format!("`{}` is not a valid route name", name.value);
             let help = "use letters, digits, `.`, `_` and `-`, at most 64";
             self.findings.error(name.at.clone(), message, help);
@@ -320,6 +321,23 @@ impl<'a, 'f> Reader<'a, 'f> {
         example: &str,
     ) -> Option<Placed<TopicName>> {
         let text = section.required(key, &Text(1000), example, self.findings)?;
+        self.topic_name(text)
+    }
+
+    /// Reads the name of an optional topic. The outer `None`: there is one, and it is invalid.
+    pub(super) fn optional_topic(
+        &mut self,
+        section: &mut Section<'a>,
+        key: &'static str,
+    ) -> Option<Option<Placed<TopicName>>> {
+        if section.get(key).is_none() {
+            return Some(None);
+        }
+        let text = section.read(key, &Text(1000), self.findings)?;
+        self.topic_name(text).map(Some)
+    }
+
+    fn topic_name(&mut self, text: Placed<String>) -> Option<Placed<TopicName>> {
         match TopicName::new(&text.value) {
             Ok(topic) => Some(Placed::new(topic, text.at)),
             Err(why) => {

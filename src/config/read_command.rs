@@ -24,7 +24,7 @@ impl<'a> Reader<'a, '_> {
         let (name, route) = self.head(&mut section, true, "\"POST /path\"");
         let cluster = self.cluster(&mut section);
         let topic = self.topic(&mut section, "topic", "\"commands\"");
-        let replies = self.topic(&mut section, "replies", "\"replies\"");
+        let replies = self.optional_topic(&mut section, "replies");
         let fallback = PathPattern { segments: vec![] };
         let path = route.as_ref().map(|it| it.value.1.clone());
         // Without a path no parameter is known. The missing path is already reported.
@@ -69,7 +69,7 @@ impl<'a> Reader<'a, '_> {
                 path,
                 cluster,
                 topic: topic.value,
-                replies: replies.value,
+                replies: replies.as_ref().map(|it| it.value.clone()),
                 key,
                 headers,
                 idempotency,
@@ -88,7 +88,7 @@ impl<'a> Reader<'a, '_> {
             },
             at,
             topic_at: topic.at,
-            replies_at: Some(replies.at),
+            replies_at: replies.map(|it| it.at),
             timeout_at: timeout.map(|it| it.at),
             event_at: None,
         })

@@ -8,6 +8,9 @@ use std::time::Duration;
 use super::{ClusterIndex, ParamRule, PathPattern, Template};
 use crate::model::{EventName, TopicName};
 
+/// The first segment of paths that the gateway serves itself. No route may begin with it.
+pub const OWN_SEGMENT: &str = "_sluicegate";
+
 /// A request that becomes a record. The correlated reply becomes the response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandRoute {
@@ -24,8 +27,9 @@ pub struct CommandRoute {
     pub cluster: ClusterIndex,
     /// The topic that commands are written to.
     pub topic: TopicName,
-    /// The topic that replies are read from.
-    pub replies: TopicName,
+    /// The topic that replies are read from. `None`: the route is one-way, and a command is
+    /// answered as soon as its record is appended.
+    pub replies: Option<TopicName>,
     /// The record's key. `None`: the command key chooses the partition, so that duplicate records
     /// of a command share a partition.
     pub key: Option<Template>,

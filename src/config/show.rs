@@ -24,7 +24,10 @@ fn rows(config: &Config) -> Vec<Row<'_>> {
         line: it.line,
         name: &it.name,
         route: format!("{} {}", it.method.as_str(), it.path),
-        topics: format!("{} -> {}", it.topic, it.replies),
+        topics: match &it.replies {
+            Some(replies) => format!("{} -> {replies}", it.topic),
+            None => it.topic.to_string(),
+        },
     });
     let queries = config.queries.iter().map(|it| Row {
         kind: "query",

@@ -69,7 +69,9 @@ impl Config {
             let commands = usage(&mut uses, route.cluster, &route.topic);
             commands.commands = true;
             commands.indexed |= route.dedupe == Dedupe::Strict;
-            usage(&mut uses, route.cluster, &route.replies).replies = true;
+            if let Some(replies) = &route.replies {
+                usage(&mut uses, route.cluster, replies).replies = true;
+            }
         }
         for route in &self.queries {
             usage(&mut uses, route.cluster, &route.topic).query = true;
@@ -99,7 +101,8 @@ impl Config {
                 let topic = (route.cluster, name.clone());
                 groups.iter().position(|group| group.contains(&topic))
             };
-            let (Some(a), Some(b)) = (find(&route.topic), find(&route.replies)) else {
+            let replies = route.replies.as_ref().and_then(find);
+            let (Some(a), Some(b)) = (find(&route.topic), replies) else {
                 continue;
             };
             if a != b {

@@ -75,6 +75,12 @@ fixed_fields! {
     pub EVENT_STREAM: "content-type" "text/event-stream";
     /// The reply was stored: it answers an earlier request with the same key.
     pub REPLAYED: "idempotent-replayed" "true";
+    /// The client's preference for an asynchronous answer was followed (RFC 7240 3).
+    pub RESPOND_ASYNC: "preference-applied" "respond-async";
+    /// The response is for one client, and no cache keeps it (RFC 9111 5.2.2).
+    pub PRIVATE: "cache-control" "private, no-store";
+    /// The response differs by the client's credential.
+    pub VARY_AUTHORIZATION: "vary" "authorization";
     /// The response differs by the page's origin.
     pub(super) VARY_ORIGIN: "vary" "origin";
     /// Pages of every origin may read the response.

@@ -62,7 +62,8 @@ pub use cors::{Cors, is_preflight};
 pub use date::DateCache;
 pub use encode::write_response;
 pub use fields::{
-    EVENT_STREAM, Field, FixedField, JSON, NO_BUFFERING, PASS_THROUGH, REPLAYED, REVALIDATE,
+    EVENT_STREAM, Field, FixedField, JSON, NO_BUFFERING, PASS_THROUGH, PRIVATE, REPLAYED,
+    RESPOND_ASYNC, REVALIDATE, VARY_AUTHORIZATION,
 };
 pub use framed::{CHUNK_END, ChunkHead, Follows, Framed, LAST_CHUNK};
 pub use headers::{HeaderTable, Headers};

@@ -1,6 +1,8 @@
 //! `Prefer` (RFC 7240): how a client would like to be answered. A preference is never an error:
 //! what is not known or not well-formed is ignored (RFC 7240 2).
 
+use std::time::Duration;
+
 use super::headers::Headers;
 use super::list;
 
@@ -14,6 +16,12 @@ pub struct Prefer {
 }
 
 impl Prefer {
+    /// How long the client would wait. Without `wait`: not at all.
+    #[must_use]
+    pub fn wait(&self) -> Duration {
+        Duration::from_secs(self.wait_s.unwrap_or_default().into())
+    }
+
     /// Parses a request's preferences. If a preference is repeated, the first counts.
     #[must_use]
     pub fn parse(headers: &Headers<'_>) -> Self {

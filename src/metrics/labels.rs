@@ -168,8 +168,12 @@ labels! {
         Answered = "answered",
         /// The client received a stored reply.
         Replayed = "replayed",
+        /// 202 or 204: the record is appended, and the client does not wait for a reply.
+        Accepted = "accepted",
         /// 422: the idempotency key was used for another request.
         Mismatch = "mismatch",
+        /// 409: the same command is in flight, and the route does not wait for it.
+        InProgress = "in_progress",
         /// 503: the brokers rejected the record, so the command is not executed.
         Refused = "refused",
         /// 504: no reply by the deadline, or it is unknown whether the record was appended. The

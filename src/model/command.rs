@@ -13,12 +13,12 @@ pub struct CommandKey(pub [u8; 16]);
 
 /// A hash of what the request asks for: 16 bytes, the first of which is the number of the hash
 /// recipe. A retry with the same key must have the same fingerprint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint(pub [u8; 16]);
 
 /// Command key and fingerprint. The textual form is both in base64url without padding, separated by
 /// a dot: 45 ASCII characters. It is a header on commands, which services copy to their replies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CorrelationId {
     /// The key of the command.
     pub key: CommandKey,
@@ -29,6 +29,18 @@ pub struct CorrelationId {
 impl CorrelationId {
     /// Characters of the textual form: 22 + 1 + 22.
     pub const LEN: usize = 45;
+
+    /// The least id, in the order of their bytes.
+    pub const MIN: Self = Self::filled(0);
+    /// The greatest id.
+    pub const MAX: Self = Self::filled(u8::MAX);
+
+    const fn filled(byte: u8) -> Self {
+        Self {
+            key: CommandKey([byte; 16]),
+            fingerprint: Fingerprint([byte; 16]),
+        }
+    }
 
     /// Parses the textual form. Returns `None` for any other text: replies to other producers are
     /// normal.

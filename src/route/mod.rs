@@ -19,5 +19,7 @@ pub use params::{ParamError, ParamFault, check_params};
 pub use pointer::PointerError;
 pub use problem::Failure;
 pub use refused::Refused;
-pub use router::{Match, Methods, Params, RouteConflict, RouteIndex, Routed, Router};
+pub use router::{
+    Match, Methods, Params, RouteConflict, RouteIndex, Routed, Router, location_path,
+};
 pub use template::{Inputs, TemplateError, VALUE_BYTES_MAX, ValueFault, evaluate};

@@ -32,6 +32,8 @@ pub enum Failure {
     CommandInProgress,
     /// The request's precondition, such as `If-Match`, is false.
     PreconditionFailed,
+    /// The route requires a condition, and the request has none.
+    PreconditionRequired,
     /// The record is larger than the broker accepts.
     CommandTooLarge,
     /// The broker rejects this record, but would accept others. Nothing was appended.
@@ -44,6 +46,8 @@ pub enum Failure {
     NotReady,
     /// The cache lacks records of the topic, perhaps the requested one.
     CacheDegraded,
+    /// The location of a command is malformed, of another client, or older than the reply window.
+    NoSuchCommand,
     /// The broker is unavailable or rejects the request. Nothing was appended.
     BrokerUnavailable,
     /// The route's topic is missing or misconfigured. Nothing was done.
@@ -56,7 +60,7 @@ pub enum Failure {
 
 impl Failure {
     /// Every failure, for the test of the documentation.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::NoSuchRoute,
         Self::NotFound,
         Self::MissingParameter,
@@ -70,6 +74,8 @@ impl Failure {
         Self::IdempotencyKeyReused,
         Self::CommandInProgress,
         Self::PreconditionFailed,
+        Self::PreconditionRequired,
+        Self::NoSuchCommand,
         Self::CommandTooLarge,
         Self::RecordRefused,
         Self::Overloaded,
@@ -150,6 +156,16 @@ impl Failure {
                 "/problems/precondition-failed",
                 "The precondition does not hold",
                 StatusCode::PRECONDITION_FAILED,
+            ),
+            Self::PreconditionRequired => (
+                "/problems/precondition-required",
+                "The request needs a precondition",
+                StatusCode::PRECONDITION_REQUIRED,
+            ),
+            Self::NoSuchCommand => (
+                "/problems/no-such-command",
+                "There is no such command",
+                StatusCode::NOT_FOUND,
             ),
             Self::CommandTooLarge => (
                 "/problems/command-too-large",
@@ -236,6 +252,13 @@ impl Failure {
             }
             Self::CommandInProgress => "it has no reply yet; try again with the same key",
             Self::PreconditionFailed => "",
+            Self::PreconditionRequired => {
+                "read the entity first and send its ETag in If-Match; to create it, send \
+                 If-None-Match: *"
+            }
+            Self::NoSuchCommand => {
+                "no command of yours has this location, or its reply is no longer stored"
+            }
             Self::CommandTooLarge => "nothing was appended",
             Self::RecordRefused => "nothing was appended",
             Self::Overloaded => "nothing was done; try again after the time in Retry-After",
@@ -279,6 +302,8 @@ impl Failure {
             | Self::IdempotencyKeyRequired
             | Self::IdempotencyKeyReused
             | Self::PreconditionFailed
+            | Self::PreconditionRequired
+            | Self::NoSuchCommand
             | Self::CommandTooLarge
             | Self::RecordRefused
             | Self::CacheDegraded => None,

@@ -67,6 +67,14 @@ impl Refused {
         }
     }
 
+    /// A failure, with a detail that says more than its own.
+    #[must_use]
+    pub fn because(failure: Failure, detail: &'static str) -> Self {
+        let mut refused = Self::from(failure);
+        refused.detail = detail.into();
+        refused
+    }
+
     /// The problem to write. `instance` identifies the request in the log.
     #[must_use]
     pub fn problem<'a>(&'a self, instance: Option<&'a str>) -> Problem<'a> {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use smallvec::SmallVec;
 
-use crate::config::{CommandMethod, Config, PathPattern, SEGMENTS_MAX, Segment};
+use crate::config::{CommandMethod, Config, OWN_SEGMENT, PathPattern, SEGMENTS_MAX, Segment};
 use crate::http::{Method, Path};
 
 /// A route by its index among the config's commands, queries or streams.
@@ -16,6 +16,9 @@ pub enum RouteIndex {
     Query(usize),
     /// Index of a stream route in `config.streams`.
     Stream(usize),
+    /// Index of a command route in `config.commands`. The request asks for the reply to one of its
+    /// commands; the parameter is the token of the location.
+    Location(usize),
 }
 
 /// The decoded parameters of a path, in order.
@@ -101,6 +104,11 @@ impl Router {
                 CommandMethod::Delete => Method::Delete,
             };
             router.add(method, &it.path, RouteIndex::Command(index), it.line)?;
+            if it.replies.is_some() {
+                let location = location_pattern(&it.name);
+                let index = RouteIndex::Location(index);
+                router.add(Method::Get, &location, index, it.line)?;
+            }
         }
         for (index, it) in config.queries.iter().enumerate() {
             router.add(Method::Get, &it.path, RouteIndex::Query(index), it.line)?;
@@ -212,6 +220,22 @@ impl Router {
             self.nodes.push(Node::default());
         }
         child
+    }
+}
+
+/// The path of the locations of a route's commands, up to their tokens.
+#[must_use]
+pub fn location_path(route: &str) -> String {
+    format!("/{OWN_SEGMENT}/{COMMANDS_SEGMENT}/{route}/")
+}
+
+const COMMANDS_SEGMENT: &str = "commands";
+
+fn location_pattern(route: &str) -> PathPattern {
+    let literals = [OWN_SEGMENT, COMMANDS_SEGMENT, route].map(|it| Segment::Literal(it.to_owned()));
+    let token = Segment::Param("token".to_owned());
+    PathPattern {
+        segments: literals.into_iter().chain([token]).collect(),
     }
 }
 

@@ -31,7 +31,7 @@ fn command(method: CommandMethod, path: &str, line: usize) -> CommandRoute {
         path: pattern(path),
         cluster: ClusterIndex::default(),
         topic: topic(),
-        replies: topic(),
+        replies: Some(topic()),
         key: None,
         headers: vec![],
         idempotency: Idempotency::Optional,

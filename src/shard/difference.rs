@@ -84,10 +84,10 @@ fn links(now: &Snapshot, next: &Snapshot) -> Option<String> {
         return Some(format!("command `{}` would have other topics", route.name));
     }
     let apart =
-        |plan: &CommandPlan| next.topic(plan.commands).home != next.topic(plan.replies).home;
+        |plan: &CommandPlan| next.topic(plan.commands).home != next.topic(plan.table()).home;
     let mut apart = routes.filter(|(plan, _)| apart(plan));
-    let (_, route) = apart.next()?;
-    let (topic, replies) = (&route.topic, &route.replies);
+    let (plan, route) = apart.next()?;
+    let (topic, replies) = (&route.topic, &next.topic(plan.table()).name);
     Some(format!(
         "command `{}` would link topic `{topic}` and topic `{replies}`, whose shards differ",
         route.name

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::cache::{ChangeCursor, Changes, Gaps, Page};
-use crate::command::{CommandRecord, Reply};
+use crate::command::{CommandRecord, LocatedCommand, Reply};
 use crate::config::Dedupe;
 use crate::kafka::{ClusterView, Denial, Doing, SaltRequest, Salted};
 use crate::log::{Block, Cut, Next, Notice, Seq, Step};
@@ -77,9 +77,12 @@ pub enum HomeMessage {
     Cluster(ClusterId, ClusterMessage),
     /// A command for a route whose topics are at home here. Answered by [`EdgeMessage::Answer`].
     Command(Box<CommandRequest>),
+    /// A client asks for the reply to its asynchronous command. Answered by
+    /// [`EdgeMessage::Answer`].
+    Poll(Box<PollRequest>),
     /// A waiting client has disconnected. Its command stays in flight.
     CancelCommand {
-        /// The replies topic of the route.
+        /// The topic whose home has the route's commands in flight.
         topic: TopicId,
         /// The command that the exchange waited for.
         key: CommandKey,
@@ -335,8 +338,9 @@ pub struct CommandRequest {
     pub exchange: ExchangeId,
     /// The topic that the record is produced to.
     pub topic: TopicId,
-    /// The topic that the reply is read from. The receiver is the home of both.
-    pub replies: TopicId,
+    /// The topic that the reply is read from. The receiver is the home of both. `None`: the command
+    /// is one-way, so that [`Answer::Accepted`] answers it.
+    pub replies: Option<TopicId>,
     /// The command key: the same for every retry of the command.
     pub key: CommandKey,
     /// The fingerprint, which distinguishes a retry from another request under the same key.
@@ -347,13 +351,39 @@ pub struct CommandRequest {
     pub joins: bool,
     /// What to produce if it is new.
     pub record: CommandRecord,
-    /// The record's value: the request's body.
-    pub body: Bytes,
+    /// The record's value: the request's body, or null for a tombstone.
+    pub value: Option<Bytes>,
     /// When the client's exchange stops waiting.
     pub deadline: Instant,
+    /// For a client that prefers an asynchronous answer: from when on it does not wait for the
+    /// reply, so that [`Answer::Accepted`] answers it once the record is appended.
+    pub accept_at: Option<Instant>,
     /// What the home must have read before it decides: what the route declares, or nothing for a
     /// command without an idempotency key, which is new in any case.
     pub dedupe: Dedupe,
+}
+
+impl CommandRequest {
+    /// Bytes of the record's value.
+    #[must_use]
+    pub fn value_bytes(&self) -> usize {
+        self.value.as_ref().map_or(0, Bytes::len)
+    }
+}
+
+/// The question of a client at the location of its command.
+#[derive(Clone, Copy, Debug)]
+pub struct PollRequest {
+    /// The exchange that gets the answer.
+    pub exchange: ExchangeId,
+    /// The topic that the reply is read from.
+    pub replies: TopicId,
+    /// The command and its time, from the location.
+    pub command: LocatedCommand,
+    /// The client waits for the reply until then. Without a wait, this is the time of the request.
+    pub wait_until: Instant,
+    /// When the edge gives up.
+    pub deadline: Instant,
 }
 
 /// What became of a command.
@@ -366,6 +396,8 @@ pub enum Answer {
         /// Whether the reply was stored before this request.
         replayed: bool,
     },
+    /// The record is appended, and the client does not wait for the reply: 202.
+    Accepted,
     /// There is no reply. The client receives this refusal.
     Refused(Refused),
 }

@@ -51,8 +51,20 @@ pub struct CommandPlan {
     pub id: RouteId,
     /// The topic that commands are produced to.
     pub commands: TopicId,
-    /// The topic that replies are read from.
-    pub replies: TopicId,
+    /// The topic that replies are read from. `None`: the route is one-way.
+    pub replies: Option<TopicId>,
+}
+
+impl CommandPlan {
+    /// The topic whose home has the table of the route's commands in flight: the topic of replies,
+    /// or that of the commands themselves if none is answered.
+    #[must_use]
+    pub const fn table(&self) -> TopicId {
+        match self.replies {
+            Some(replies) => replies,
+            None => self.commands,
+        }
+    }
 }
 
 /// A query route: shows the newest records of a topic.
@@ -171,9 +183,8 @@ impl Snapshot {
 
     /// The topics of every command route of this snapshot or an earlier one: commands, and replies.
     pub(super) fn linked_topics(&self) -> impl Iterator<Item = (TopicId, TopicId)> {
-        self.links
-            .iter()
-            .map(|(_, link)| (link.commands, link.replies))
+        let links = self.links.iter();
+        links.filter_map(|(_, link)| Some((link.commands, link.replies?)))
     }
 
     /// The plan of a topic. A shard takes over only snapshots with the same topics, so that every
@@ -332,13 +343,19 @@ impl<'a> Planner<'a> {
         let plan = self.registry.plan(commands);
         plan.takes_commands = true;
         plan.takes_keyless |= route.key.is_none();
+        plan.takes_one_way |= route.replies.is_none();
         let strict = route.dedupe == Dedupe::Strict;
         plan.strict |= strict;
-        let replies = self.topic(route.cluster, &route.replies)?;
-        let plan = self.registry.plan(replies);
-        plan.holds_replies = true;
-        plan.strict |= strict;
-        self.link(commands, replies);
+        let replies = route.replies.as_ref();
+        let replies = replies
+            .map(|topic| self.topic(route.cluster, topic))
+            .transpose()?;
+        if let Some(replies) = replies {
+            let plan = self.registry.plan(replies);
+            plan.holds_replies = true;
+            plan.strict |= strict;
+            self.link(commands, replies);
+        }
         let id = self.registry.command(route, Link { commands, replies })?;
         Ok(CommandPlan {
             id,

@@ -17,6 +17,8 @@ pub struct TopicPlan {
     pub takes_commands: bool,
     /// Whether some of these records have no key.
     pub takes_keyless: bool,
+    /// Whether some of the commands get no reply.
+    pub takes_one_way: bool,
     /// Whether replies are read from the topic, from its log start on.
     pub holds_replies: bool,
     /// Whether a route with `dedupe = "strict"` names the topic. Its home indexes the commands of
@@ -39,7 +41,7 @@ pub struct TopicPlan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Link {
     pub(super) commands: TopicId,
-    pub(super) replies: TopicId,
+    pub(super) replies: Option<TopicId>,
 }
 
 impl TopicPlan {
@@ -69,6 +71,7 @@ impl TopicPlan {
             home: ShardId(0),
             takes_commands: false,
             takes_keyless: false,
+            takes_one_way: false,
             holds_replies: false,
             strict: false,
             cached: false,
@@ -109,6 +112,7 @@ impl TopicPlan {
             home: _,
             takes_commands,
             takes_keyless,
+            takes_one_way,
             holds_replies,
             strict,
             cached,
@@ -123,6 +127,11 @@ impl TopicPlan {
                 *takes_keyless,
                 next.takes_keyless,
                 "take records without a key",
+            ),
+            (
+                *takes_one_way,
+                next.takes_one_way,
+                "take commands without a reply",
             ),
             (*holds_replies, next.holds_replies, "hold replies"),
             (*strict, next.strict, "serve `dedupe = \"strict\"`"),

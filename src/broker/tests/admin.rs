@@ -259,14 +259,15 @@ fn a_version_from_the_future_is_told_in_version_0() {
         .find(|k| k.api_key == ApiKey::Fetch as i16)
         .unwrap();
     assert_eq!((fetch.min_version, fetch.max_version), (4, 18));
+    // Groups of KIP-848 are not offered, and clients that ask for them say so.
     let not_offered = encode(
         0,
         5,
-        &kafka_protocol::messages::ListGroupsRequest::default(),
+        &kafka_protocol::messages::ConsumerGroupHeartbeatRequest::default(),
     );
     let violation = rig.broker.on_bytes(c, &not_offered, rig.now);
     assert!(matches!(
         violation,
-        Err(Violation::NotOffered { api: 16, .. })
+        Err(Violation::NotOffered { api: 68, .. })
     ));
 }

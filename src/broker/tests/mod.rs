@@ -7,6 +7,7 @@ mod admin;
 mod compaction;
 mod faults;
 mod fetch;
+mod groups;
 mod produce;
 mod transactions;
 mod wire;

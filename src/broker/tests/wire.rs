@@ -219,6 +219,7 @@ fn one_of_each() -> Vec<(ApiKey, i16, Vec<u8>)> {
             &CreatePartitionsRequest::default().with_topics(vec![topic]),
         )
     });
+    groups::one_of_each(&mut add);
     all
 }
 

@@ -64,3 +64,19 @@ fn only_a_delete_of_a_key_writes_a_tombstone() {
     assert!(config.commands[0].tombstone);
     assert!(load(file(&format!("{COMMAND}tombstone = false\n"))).is_ok());
 }
+
+/// Locations of asynchronous commands are paths of the gateway, and name their route.
+#[test]
+fn the_paths_of_locations_belong_to_the_gateway() {
+    let said = refused(&COMMAND.replace("POST /a", "POST /_sluicegate/a"));
+    assert!(
+        said.contains("paths below `/_sluicegate` are the gateway's own"),
+        "{said}"
+    );
+    assert!(said.contains("gateway.toml:3:9"), "{said}");
+    load(file(&COMMAND.replace("POST /a", "POST /a/_sluicegate"))).expect("only the first segment");
+    for name in [".", ".."] {
+        let said = refused(&COMMAND.replace("name = \"a\"", &format!("name = \"{name}\"")));
+        assert!(said.contains("is not a valid route name"), "{said}");
+    }
+}

@@ -1,5 +1,7 @@
 //! Answers that come from other shards, and pages of collections, for the exchanges that wait.
 
+use std::time::Duration;
+
 use crate::cache::Page;
 use crate::metrics::{CloseReason, CommandOutcome, RouteKind, StatusClass};
 use crate::model::{ExchangeId, Id as _};
@@ -10,11 +12,14 @@ use crate::shard::message::{Answer, EdgeMessage, Found, HomeMessage};
 
 use super::collection::Written;
 use super::context::EdgeContext;
-use super::exchanges::{OpenRequest, Wants};
+use super::exchanges::{OnceAppended, OpenRequest, Wants};
 use super::http1::Http1;
 use super::leaving::Leaving;
 use super::responder::Responded;
-use super::responses::{class, outcome_of, respond_found, respond_reply};
+use super::responses::{
+    class, outcome_of, refuse_located, respond_accepted, respond_due, respond_found,
+    respond_located, respond_reply,
+};
 use super::turns::Turns;
 
 /// Answers the exchanges that wait.
@@ -52,11 +57,23 @@ impl Answers {
         let Some((http1, request)) = turns.take_waiting(exchange) else {
             return;
         };
+        if let Wants::Reply { since, .. } = request.wants {
+            let age = cx.now.wall.0.saturating_sub(since.0).max(0).unsigned_abs();
+            let age = Duration::from_millis(age);
+            let (responder, context) = (&mut turns.responder, request.context);
+            let responded = match answer {
+                Answer::Reply { reply, .. } => respond_located(responder, context, &reply),
+                Answer::Accepted => respond_due(responder, context, age),
+                Answer::Refused(refused) => refuse_located(responder, context, &refused),
+            };
+            return self.done(http1, &request, None, responded, turns, cx);
+        }
         let outcome = match &answer {
             Answer::Reply {
                 replayed: false, ..
             } => CommandOutcome::Answered,
             Answer::Reply { replayed: true, .. } => CommandOutcome::Replayed,
+            Answer::Accepted => CommandOutcome::Accepted,
             Answer::Refused(refused) => outcome_of(refused),
         };
         let commands = &mut cx.metrics.commands[request.route.index()].commands;
@@ -66,19 +83,34 @@ impl Answers {
             Answer::Reply { reply, replayed } => {
                 respond_reply(responder, context, &reply, replayed)
             }
+            Answer::Accepted => {
+                let once_appended = match &request.wants {
+                    Wants::Outcome { once_appended, .. } => once_appended,
+                    _ => &OnceAppended::Waits,
+                };
+                respond_accepted(responder, context, once_appended)
+            }
             Answer::Refused(mut refused) => {
                 if outcome == CommandOutcome::Unknown {
-                    let replies = &turns.site.snapshot.topic(request.topic).name;
+                    let topic = &turns.site.snapshot.topic(request.topic).name;
                     let waited = cx.now.mono.since(request.began).as_secs_f64();
                     // Say where to look: a misspelt correlation id has no other visible effect for
                     // a client.
-                    let what = format!("no reply came on topic `{replies}` in {waited:.1} s");
+                    let what = match &request.wants {
+                        Wants::Outcome {
+                            once_appended: OnceAppended::OneWay(_),
+                            ..
+                        } => format!("topic `{topic}` did not confirm the record"),
+                        _ => format!("no reply came on topic `{topic}`"),
+                    };
+                    let what = format!("{what} in {waited:.1} s");
                     refused.detail = format!("{what}: {}", refused.detail).into();
                 }
                 responder.refuse(context, &refused)
             }
         };
-        self.done(http1, &request, RouteKind::Command, responded, turns, cx);
+        let kind = Some(RouteKind::Command);
+        self.done(http1, &request, kind, responded, turns, cx);
     }
 
     /// The verdict on the body of a command. The exchange may be closed already.
@@ -116,27 +148,35 @@ impl Answers {
         };
         let condition = match &request.wants {
             Wants::Record { condition, .. } => condition.as_deref(),
-            Wants::Outcome { .. } | Wants::BodyCheck { .. } | Wants::Pages(_) => None,
+            Wants::Outcome { .. }
+            | Wants::Reply { .. }
+            | Wants::BodyCheck { .. }
+            | Wants::Pages(_) => None,
         };
         let age = cx.projections.age(request.topic, cx.now.mono);
         let responder = &mut turns.responder;
         let responded = respond_found(responder, request.context, found, condition, age);
-        self.done(http1, &request, RouteKind::Query, responded, turns, cx);
+        let kind = Some(RouteKind::Query);
+        self.done(http1, &request, kind, responded, turns, cx);
     }
 
+    /// Ends a request that was answered. `kind`: whose times it counts among. `None`: its client
+    /// chose how long to wait.
     fn done<I: Io>(
         &mut self,
         mut http1: Box<Http1>,
         request: &OpenRequest,
-        kind: RouteKind,
+        kind: Option<RouteKind>,
         responded: Responded,
         turns: &mut Turns,
         cx: &mut EdgeContext<'_, I>,
     ) {
         let route = &mut cx.metrics.routes[request.route.index()];
         route.requests.bump(class(responded.status));
-        let took = cx.now.mono.since(request.began);
-        cx.metrics.general.request_time.at(kind).record(took);
+        if let Some(kind) = kind {
+            let took = cx.now.mono.since(request.began);
+            cx.metrics.general.request_time.at(kind).record(took);
+        }
         if responded.framed.close {
             turns.end_after(&mut http1);
         } else {
@@ -166,6 +206,11 @@ impl Answers {
                     turns,
                     cx,
                 );
+            }
+            Wants::Reply { .. } => {
+                turns.put(http1);
+                let answer = Answer::Refused(Failure::NotReady.into());
+                self.on_answer(id, answer, turns, cx);
             }
             // No verdict came in time, so nothing was produced.
             Wants::BodyCheck { .. } => {

@@ -80,7 +80,10 @@ impl Clients {
         let id = http1.exchange()?;
         match &mut self.exchanges.request_mut(id)?.wants {
             Wants::Pages(collection) => Some((id, collection)),
-            Wants::Outcome { .. } | Wants::BodyCheck { .. } | Wants::Record { .. } => None,
+            Wants::Outcome { .. }
+            | Wants::Reply { .. }
+            | Wants::BodyCheck { .. }
+            | Wants::Record { .. } => None,
         }
     }
 }

@@ -4,13 +4,17 @@
 use bytes::Bytes;
 
 use crate::command::{
-    CommandParts, CommandRecord, FingerprintParts, IdempotencyHash, command_key, fingerprint,
+    CommandLocation, CommandParts, CommandRecord, FingerprintParts, IdempotencyHash, command_key,
+    fingerprint,
 };
-use crate::config::{CommandRoute, Dedupe, Idempotency, InFlight};
+use crate::config::{CommandRoute, Condition, Dedupe, Idempotency, InFlight};
 use crate::http::{IdempotencyKey, IfMatch, IfNoneMatch, Request};
 use crate::log::EventId;
-use crate::model::{CommandKey, CorrelationId, ExchangeId, Fingerprint, Instant, Tenant};
-use crate::route::{Failure, Params, Refused, check_params, evaluate};
+use crate::model::{
+    CommandKey, CorrelationId, ExchangeId, Fingerprint, Identity, Instant, Tenant, TopicName,
+    UnixMillis,
+};
+use crate::route::{Failure, Params, Refused, check_params, evaluate, location_path};
 use crate::shard::message::CommandRequest;
 use crate::shard::random::SecureRandom;
 use crate::shard::snapshot::CommandPlan;
@@ -32,18 +36,34 @@ pub(super) struct MadeCommand {
     pub(super) key: CommandKey,
     fingerprint: Fingerprint,
     record: CommandRecord,
-    body: Bytes,
+    value: Option<Bytes>,
+    identity: Identity,
+    hash: IdempotencyHash,
+    /// Whether no other client can guess the command's location.
+    is_unguessable: bool,
     joins: bool,
     dedupe: Dedupe,
 }
 
 impl MadeCommand {
+    /// The path at which the client can read the reply, on any instance. `None`: another client
+    /// could guess it.
+    pub(super) fn location(&self, route: &CommandRoute, now: UnixMillis) -> Option<Box<str>> {
+        if !self.is_unguessable {
+            return None;
+        }
+        let location = CommandLocation::new(self.hash, self.fingerprint, now);
+        let path = location_path(&route.name) + &location.token(&route.name, &self.identity);
+        Some(path.into())
+    }
+
     /// The command as it goes to its home.
     pub(super) fn request(
         self,
         exchange: ExchangeId,
         plan: CommandPlan,
         deadline: Instant,
+        accept_at: Option<Instant>,
         tenant: Tenant,
     ) -> CommandRequest {
         CommandRequest {
@@ -55,8 +75,9 @@ impl MadeCommand {
             tenant,
             joins: self.joins,
             record: self.record,
-            body: self.body,
+            value: self.value,
             deadline,
+            accept_at,
             dedupe: self.dedupe,
         }
     }
@@ -76,8 +97,9 @@ impl CommandMaker {
         request: &Request<'_>,
     ) -> Result<MadeCommand, Refused> {
         let route: &CommandRoute = &site.snapshot.config.commands[index];
+        let value = value(route, request)?;
         let idempotency = idempotency_key(route, request)?;
-        let (if_match, if_none_match) = conditions(request)?;
+        let (if_match, if_none_match) = conditions(route, request)?;
         let (if_match, if_none_match) = (if_match.as_deref(), if_none_match.as_deref());
         let identity = identity_of(request);
         let inputs = inputs(params, request, &identity);
@@ -110,6 +132,12 @@ impl CommandMaker {
             headers: &named,
         });
         let command_key = command_key(&route.name, &identity, hash);
+        // An identity is proved, and a hash without a key is random. What is left is a key that an
+        // anonymous client has chosen.
+        let long = |key: &IdempotencyKey<'_>| {
+            key.as_bytes().len() >= CommandLocation::ANONYMOUS_KEY_BYTES_MIN
+        };
+        let is_unguessable = !identity.is_anonymous() || idempotency.as_ref().is_none_or(long);
         let parts = CommandParts {
             method: request.method.as_str(),
             path_and_query: &path_and_query,
@@ -121,7 +149,7 @@ impl CommandMaker {
                 key: command_key,
                 fingerprint,
             },
-            reply_to: route.replies.as_str(),
+            reply_to: route.replies.as_ref().map(TopicName::as_str),
             // Two `traceparent` headers count as none (Trace Context 3.2): which of them counts
             // must not depend on the reader.
             traceparent: request.headers.one("traceparent").ok().flatten(),
@@ -133,10 +161,18 @@ impl CommandMaker {
             key: command_key,
             fingerprint,
             record,
-            body: Bytes::copy_from_slice(request.body),
+            value,
+            identity,
+            hash,
+            is_unguessable,
+            dedupe: match (&idempotency, &route.replies, route.dedupe) {
+                // The hash of a command without a key is random: no other command has it.
+                (None, _, _) => Dedupe::Local,
+                // There are no replies that could show that the command was sent before.
+                (Some(_), None, Dedupe::Replies) => Dedupe::Local,
+                (Some(_), _, dedupe) => dedupe,
+            },
             joins: route.in_flight == InFlight::Join,
-            // The hash of a command without a key is random: no other command has it.
-            dedupe: idempotency.as_ref().map_or(Dedupe::Local, |_| route.dedupe),
         })
     }
 }
@@ -154,7 +190,7 @@ pub(super) fn check_head(
         check_type(request)?;
     }
     idempotency_key(route, request)?;
-    let (if_match, if_none_match) = conditions(request)?;
+    let (if_match, if_none_match) = conditions(route, request)?;
     let identity = identity_of(request);
     let inputs = inputs(params, request, &identity);
     let headers = route.headers.iter().map(|(_, template)| template);
@@ -164,6 +200,19 @@ pub(super) fn check_head(
     let conditions = [if_match.as_deref(), if_none_match.as_deref()];
     site.records[index].check(conditions, request.headers.end_to_end())?;
     Ok(())
+}
+
+/// The record's value. A request without a body is an empty value; only a route that says so writes
+/// a null one, which deletes the key.
+fn value(route: &CommandRoute, request: &Request<'_>) -> Result<Option<Bytes>, Refused> {
+    match (route.tombstone, request.body) {
+        (false, body) => Ok(Some(Bytes::copy_from_slice(body))),
+        (true, []) => Ok(None),
+        (true, _) => {
+            let detail = "this route deletes its record and takes no body";
+            Err(Refused::because(Failure::MalformedBody, detail))
+        }
+    }
 }
 
 /// The request's idempotency key, if it has one or the route requires one.
@@ -181,12 +230,15 @@ fn idempotency_key<'b>(
 /// A command's conditions as its record carries them: `If-Match` and `If-None-Match`.
 type Conditions = (Option<Vec<u8>>, Option<Vec<u8>>);
 
-fn conditions(request: &Request<'_>) -> Result<Conditions, Refused> {
+fn conditions(route: &CommandRoute, request: &Request<'_>) -> Result<Conditions, Refused> {
     let if_match = IfMatch::parse(&request.headers, EventId::etag_in)?;
     if if_match.as_ref().is_some_and(|it| !it.may_hold()) {
         return Err(Failure::PreconditionFailed.into());
     }
     let if_none_match = IfNoneMatch::parse(&request.headers, EventId::etag_in)?;
+    if route.condition == Condition::Required && if_match.is_none() && if_none_match.is_none() {
+        return Err(Failure::PreconditionRequired.into());
+    }
     let if_match = if_match.as_ref().map(IfMatch::for_record);
     let if_none_match = if_none_match.as_ref().map(IfNoneMatch::for_record);
     Ok((if_match, if_none_match))

@@ -5,9 +5,9 @@
 //! has another generation, so a late answer is dropped. An exchange knows its connection. Nothing
 //! here assumes that a connection has one exchange only.
 
-use crate::config::BODY_CHECKS_MAX;
+use crate::config::{BODY_CHECKS_MAX, OneWayStatus};
 use crate::http::{IfNoneMatch, ResponseContext};
-use crate::model::{CommandKey, ExchangeId, Instant, RouteId, ShardId, TopicId};
+use crate::model::{CommandKey, ExchangeId, Instant, RouteId, ShardId, TopicId, UnixMillis};
 use crate::shard::io::SocketId;
 use crate::shard::message::{CommandRequest, HomeMessage, ProjectionMessage};
 use crate::shard::outbox::Outbox;
@@ -27,15 +27,40 @@ pub(super) struct OpenRequest {
     pub(super) wants: Wants,
 }
 
+/// What the client of a command receives once the command's record is appended.
+#[derive(Debug, Default)]
+pub(super) enum OnceAppended {
+    /// Nothing yet: the client waits for the reply.
+    #[default]
+    Waits,
+    /// 202 and this location: the client prefers an asynchronous answer.
+    Location(Box<str>),
+    /// This status: the route is one-way.
+    OneWay(OneWayStatus),
+}
+
 /// What a request waits for.
 #[derive(Debug)]
 pub(super) enum Wants {
     /// The outcome of a command, which its home decides.
-    Outcome { home: ShardId, key: CommandKey },
+    Outcome {
+        home: ShardId,
+        key: CommandKey,
+        /// What its client receives once the record is appended.
+        once_appended: OnceAppended,
+    },
+    /// The reply to an asynchronous command, at its location.
+    Reply {
+        home: ShardId,
+        key: CommandKey,
+        /// When the location was given.
+        since: UnixMillis,
+    },
     /// The verdict on the body of a command, which then goes to its home.
     BodyCheck {
         home: ShardId,
         command: Box<CommandRequest>,
+        once_appended: OnceAppended,
     },
     /// The newest record of a key.
     Record {
@@ -53,7 +78,7 @@ impl OpenRequest {
     /// slice is freed at once. A command that was produced stays in flight.
     pub(super) fn cancel(&self, id: ExchangeId, out: &mut Outbox) {
         match &self.wants {
-            Wants::Outcome { home, key } => {
+            Wants::Outcome { home, key, .. } | Wants::Reply { home, key, .. } => {
                 let cancel = HomeMessage::CancelCommand {
                     topic: self.topic,
                     key: *key,
@@ -142,8 +167,15 @@ impl Exchanges {
         home: ShardId,
         command: Box<CommandRequest>,
     ) {
-        if let Some(request) = self.request_mut(id) {
-            request.wants = Wants::BodyCheck { home, command };
+        if let Some(request) = self.request_mut(id)
+            && let Wants::Outcome { once_appended, .. } = &mut request.wants
+        {
+            let once_appended = std::mem::take(once_appended);
+            request.wants = Wants::BodyCheck {
+                home,
+                command,
+                once_appended,
+            };
         }
     }
 
@@ -154,13 +186,23 @@ impl Exchanges {
         id: ExchangeId,
     ) -> Option<(ShardId, Box<CommandRequest>)> {
         let wants = &mut self.request_mut(id)?.wants;
-        let Wants::BodyCheck { home, command } = wants else {
+        let Wants::BodyCheck {
+            home,
+            command,
+            once_appended,
+        } = wants
+        else {
             return None;
         };
         let (home, key) = (*home, command.key);
-        match std::mem::replace(wants, Wants::Outcome { home, key }) {
+        let outcome = Wants::Outcome {
+            home,
+            key,
+            once_appended: std::mem::take(once_appended),
+        };
+        match std::mem::replace(wants, outcome) {
             Wants::BodyCheck { command, .. } => Some((home, command)),
-            Wants::Outcome { .. } | Wants::Record { .. } | Wants::Pages(_) => None,
+            _ => None,
         }
     }
 
@@ -276,6 +318,7 @@ mod tests {
             wants: Wants::Outcome {
                 home: ShardId(0),
                 key: CommandKey([0; 16]),
+                once_appended: OnceAppended::Waits,
             },
         }
     }

@@ -4,19 +4,21 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::command::CommandLocation;
 use crate::config::Partitioner;
 use crate::http::{
-    Fault, Framed, IfNoneMatch, JSON, Method, Refusal, Request, Response, ResponseContext,
+    Fault, Framed, IfNoneMatch, JSON, Method, Prefer, Refusal, Request, Response, ResponseContext,
     StatusCode, is_preflight, last_event_id,
 };
 use crate::log::EventId;
 use crate::metrics::{CommandOutcome, RouteKind, ShardMetrics};
-use crate::model::{ExchangeId, Id as _, Instant, KeyHash, ShardId, Tenant};
+use crate::model::{ExchangeId, Id as _, Instant, KeyHash, ShardId, Tenant, UnixMillis};
 use crate::route::{Failure, Methods, Params, Refused, RouteIndex, Routed, check_params, evaluate};
 use crate::schema::{BodyCheck, BodySchema};
 use crate::shard::io::SocketId;
-use crate::shard::message::{ControlMessage, HomeMessage, ProjectionMessage};
+use crate::shard::message::{ControlMessage, HomeMessage, PollRequest, ProjectionMessage};
 use crate::shard::outbox::Outbox;
 use crate::shard::projection::Projection;
 use crate::shard::projections::Projections;
@@ -25,11 +27,11 @@ use crate::shard::snapshot::{QueryPlan, StreamPlan};
 use super::body_check::{Checked, check_in_turn, check_type};
 use super::collection::{Collection, Extent};
 use super::commands::{CommandMaker, check_head};
-use super::exchanges::{Exchanges, OpenRequest, Wants};
+use super::exchanges::{Exchanges, OnceAppended, OpenRequest, Wants};
 use super::inputs::{identity_of, inputs};
 use super::leaving::Leaving;
 use super::responder::{Responded, Responder};
-use super::responses::{class, respond_found, validated};
+use super::responses::{class, refuse_located, respond_found, validated};
 use super::site::Site;
 
 /// The result of handling a request.
@@ -62,6 +64,7 @@ pub(super) struct HandlerContext<'a> {
     /// The address of the client's end of the connection.
     pub(super) peer: IpAddr,
     pub(super) now: Instant,
+    pub(super) wall: UnixMillis,
     pub(super) leaving: Leaving,
     pub(super) responder: &'a mut Responder,
     pub(super) exchanges: &'a mut Exchanges,
@@ -127,6 +130,15 @@ impl Site {
                 let route = self.snapshot.streams[index].id;
                 (RouteKind::Stream, route, self.stream(index, asked, cx))
             }
+            RouteIndex::Location(index) => {
+                let route = self.snapshot.commands[index].id;
+                let outcome = self.poll(index, asked, cx);
+                let outcome = outcome.or_else(|refused| {
+                    let responded = refuse_located(cx.responder, context, &refused);
+                    Ok(Outcome::Responded(responded))
+                });
+                (RouteKind::Query, route, outcome)
+            }
         };
         let responded = match outcome {
             Ok(Outcome::Pending(handled)) => return handled,
@@ -137,7 +149,7 @@ impl Site {
         requests.bump(class(responded.status));
         // Within one turn: less than a turn's budget, and no clock to say how much less.
         let times = &mut cx.metrics.general.request_time;
-        times.at(kind).record(std::time::Duration::ZERO);
+        times.at(kind).record(Duration::ZERO);
         Handled::Done(responded.framed)
     }
 
@@ -163,30 +175,91 @@ impl Site {
             return Err(Failure::Overloaded.into());
         }
         let tenant = Tenant::of(&identity_of(asked.request), cx.peer);
-        let timeout = self.snapshot.config.commands[index].timeout;
-        let deadline = cx.now.after(timeout);
+        let route = &self.snapshot.config.commands[index];
+        let deadline = cx.now.after(route.timeout);
+        let prefer = Prefer::parse(&asked.request.headers);
+        let once_appended = match &route.replies {
+            None => OnceAppended::OneWay(route.one_way_status),
+            Some(_) if prefer.respond_async => {
+                let location = made.location(route, cx.wall);
+                location.map_or(OnceAppended::Waits, OnceAppended::Location)
+            }
+            Some(_) => OnceAppended::Waits,
+        };
+        let accept_at = match once_appended {
+            OnceAppended::Waits => None,
+            OnceAppended::Location(_) => Some(cx.now.after(prefer.wait())),
+            OnceAppended::OneWay(_) => Some(cx.now),
+        };
         let home = self.snapshot.topic(plan.commands).home;
         let exchange = cx.exchanges.open_request(OpenRequest {
             connection: asked.connection,
             context: asked.context,
             began: cx.now,
             route: plan.id,
-            topic: plan.replies,
+            topic: plan.table(),
             wants: Wants::Outcome {
                 home,
                 key: made.key,
+                once_appended,
             },
         });
-        let command = Box::new(made.request(exchange, plan, deadline, tenant));
+        let command = made.request(exchange, plan, deadline, accept_at, tenant);
+        let command = Box::new(command);
         match schema {
             None => cx.out.to_home(home, HomeMessage::Command(command)),
             Some(schema) => {
-                let check = BodyCheck::new(schema, command.body.clone());
+                let check = BodyCheck::new(schema, command.value.clone().unwrap_or_default());
                 cx.out
                     .to_control(ControlMessage::CheckBody(exchange, check));
                 cx.exchanges.on_body_check(exchange, home, command);
             }
         }
+        Ok(Outcome::Pending(Handled::Wait(exchange, grace(deadline))))
+    }
+
+    /// A client asks for the reply to its asynchronous command.
+    fn poll(
+        &self,
+        index: usize,
+        asked: Asked<'_, '_, '_>,
+        cx: &mut HandlerContext<'_>,
+    ) -> Result<Outcome, Refused> {
+        if let Leaving::Drain(_) = cx.leaving {
+            return Err(Failure::Draining.into());
+        }
+        let plan = self.snapshot.commands[index];
+        let replies = plan.replies.ok_or(Failure::NoSuchCommand)?;
+        let route = &self.snapshot.config.commands[index];
+        let identity = identity_of(asked.request);
+        let token = asked.params.first().copied().unwrap_or_default();
+        let command = CommandLocation::read(token, &route.name, &identity);
+        let command = command.ok_or(Failure::NoSuchCommand)?;
+        let http = self.http();
+        let wait = Prefer::parse(&asked.request.headers).wait();
+        let wait_until = cx.now.after(wait.min(POLL_WAIT_MAX));
+        let deadline = wait_until.after(http.query_timeout);
+        let home = self.snapshot.topic(replies).home;
+        let exchange = cx.exchanges.open_request(OpenRequest {
+            connection: asked.connection,
+            context: asked.context,
+            began: cx.now,
+            route: plan.id,
+            topic: replies,
+            wants: Wants::Reply {
+                home,
+                key: command.id.key,
+                since: command.since,
+            },
+        });
+        let request = PollRequest {
+            exchange,
+            replies,
+            command,
+            wait_until,
+            deadline,
+        };
+        cx.out.to_home(home, HomeMessage::Poll(Box::new(request)));
         Ok(Outcome::Pending(Handled::Wait(exchange, grace(deadline))))
     }
 
@@ -446,7 +519,11 @@ fn listed(methods: Methods) -> String {
     names.join(", ")
 }
 
+/// The longest that a client may wait at the location of a command (`Prefer: wait`). Proxies and
+/// mobile networks cut connections that are silent for longer.
+const POLL_WAIT_MAX: Duration = Duration::from_secs(60);
+
 /// When the edge gives up a request that is decided elsewhere, if its own deadline was missed.
 fn grace(deadline: Instant) -> Instant {
-    deadline.after(std::time::Duration::from_secs(1))
+    deadline.after(Duration::from_secs(1))
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::http::{CONTINUE, HeaderTable, Received};
 use crate::metrics::{CloseReason, ShardMetrics};
-use crate::model::{Instant, ShardId};
+use crate::model::{Now, ShardId};
 use crate::shard::io::{Io, Read, Remote};
 use crate::shard::outbox::Outbox;
 use crate::shard::projections::Projections;
@@ -101,7 +101,7 @@ impl Requests {
                 Some(bytes) => {
                     // Not the sockets, which hold the bytes.
                     let mut rest = Rest {
-                        now: cx.now.mono,
+                        now: cx.now,
                         projections: cx.projections,
                         out: cx.out,
                         metrics: cx.metrics,
@@ -228,7 +228,8 @@ fn handlers<'a>(
     let cx = HandlerContext {
         me,
         peer,
-        now: rest.now,
+        now: rest.now.mono,
+        wall: rest.now.wall,
         leaving: turns.leaving,
         responder: &mut turns.responder,
         exchanges: &mut turns.clients.exchanges,
@@ -242,7 +243,7 @@ fn handlers<'a>(
 
 /// The parts of the shard that handlers use, without the sockets.
 struct Rest<'a> {
-    now: Instant,
+    now: Now,
     projections: &'a Projections,
     out: &'a mut Outbox,
     metrics: &'a mut ShardMetrics,
@@ -250,7 +251,7 @@ struct Rest<'a> {
 
 fn rest_of<'a, I>(cx: &'a mut EdgeContext<'_, I>) -> Rest<'a> {
     Rest {
-        now: cx.now.mono,
+        now: cx.now,
         projections: cx.projections,
         out: cx.out,
         metrics: cx.metrics,

@@ -1,12 +1,19 @@
 //! Responses to what other parts of the shard found: a service's reply, the newest record of a key.
 
 use crate::command::Reply;
-use crate::http::{IfNoneMatch, JSON, REPLAYED, REVALIDATE, ReplyRules, Response, StatusCode};
+use std::time::Duration;
+
+use crate::config::OneWayStatus;
+use crate::http::{
+    IfNoneMatch, JSON, PRIVATE, REPLAYED, RESPOND_ASYNC, REVALIDATE, ReplyRules, Response,
+    StatusCode, VARY_AUTHORIZATION,
+};
 use crate::metrics::{CommandOutcome, StatusClass};
 use crate::model::Etag;
 use crate::route::{Failure, Refused};
 use crate::shard::message::Found;
 
+use super::exchanges::OnceAppended;
 use super::responder::{Responded, Responder};
 use crate::http::ResponseContext;
 
@@ -77,21 +84,98 @@ pub(super) fn respond_reply(
     reply: &Reply,
     replayed: bool,
 ) -> Responded {
-    match reply_response(reply, replayed) {
-        Ok(response) => responder.respond(context, response),
+    match reply_response(reply, |_| true) {
+        Ok(mut response) => {
+            if replayed {
+                response.fixed(&REPLAYED);
+            }
+            responder.respond(context, response)
+        }
         Err(refused) => responder.refuse(context, &refused),
     }
 }
 
-fn reply_response(reply: &Reply, replayed: bool) -> Result<Response<'_>, Refused> {
+/// Writes that a command's record is appended, to a client that gets or waits for no reply.
+pub(super) fn respond_accepted(
+    responder: &mut Responder,
+    context: ResponseContext,
+    once_appended: &OnceAppended,
+) -> Responded {
+    let status = match once_appended {
+        OnceAppended::OneWay(OneWayStatus::NoContent) => StatusCode::NO_CONTENT,
+        OnceAppended::OneWay(OneWayStatus::Accepted)
+        | OnceAppended::Waits
+        | OnceAppended::Location(_) => StatusCode::ACCEPTED,
+    };
+    let mut response = Response::new(status);
+    if let OnceAppended::Location(location) = once_appended {
+        response
+            .checked("location", location.as_bytes())
+            .fixed(&RESPOND_ASYNC)
+            .number("retry-after", RETRY_AFTER_S_MIN);
+    }
+    responder.respond(context, response)
+}
+
+/// Writes the reply at the location of its command. The location is a capability of one client, so
+/// no cache may keep the response, whatever the service says.
+pub(super) fn respond_located(
+    responder: &mut Responder,
+    context: ResponseContext,
+    reply: &Reply,
+) -> Responded {
+    let passes = |name: &str| !matches!(name, "cache-control" | "expires" | "pragma");
+    match reply_response(reply, passes) {
+        Ok(mut response) => {
+            response.fixed(&PRIVATE).fixed(&VARY_AUTHORIZATION);
+            responder.respond(context, response)
+        }
+        Err(refused) => refuse_located(responder, context, &refused),
+    }
+}
+
+/// Writes that the reply to a command is due, `age` after its location was given.
+pub(super) fn respond_due(
+    responder: &mut Responder,
+    context: ResponseContext,
+    age: Duration,
+) -> Responded {
+    let mut response = Response::new(StatusCode::ACCEPTED);
+    // A command that has taken long may take as long again: ask ten times in that time.
+    let seconds = (age.as_secs() / 10).clamp(RETRY_AFTER_S_MIN, RETRY_AFTER_S_MAX);
+    response
+        .number("retry-after", seconds)
+        .fixed(&PRIVATE)
+        .fixed(&VARY_AUTHORIZATION);
+    responder.respond(context, response)
+}
+
+/// Writes why a location has no reply.
+pub(super) fn refuse_located(
+    responder: &mut Responder,
+    context: ResponseContext,
+    refused: &Refused,
+) -> Responded {
+    let problem = refused.problem(None);
+    let mut response = Response::problem(&problem);
+    if let Some(seconds) = refused.retry_after {
+        response.number("retry-after", u64::from(seconds));
+    }
+    response.fixed(&PRIVATE).fixed(&VARY_AUTHORIZATION);
+    responder.respond(context, response)
+}
+
+/// `Retry-After` of 202 in seconds.
+const RETRY_AFTER_S_MIN: u64 = 1;
+const RETRY_AFTER_S_MAX: u64 = 60;
+
+/// The response that a reply makes, with the headers that pass.
+fn reply_response(reply: &Reply, passes: impl Fn(&str) -> bool) -> Result<Response<'_>, Refused> {
     let status = StatusCode::from_u16(reply.status).expect("a reply's status was checked");
     let mut response = Response::new(status);
     let rules = ReplyRules { set_cookie: false };
-    for (name, value) in &reply.headers {
+    for (name, value) in reply.headers.iter().filter(|(name, _)| passes(name)) {
         response.reply_field(name, value, rules)?;
-    }
-    if replayed {
-        response.fixed(&REPLAYED);
     }
     response.json_unless_typed().body(&reply.body);
     Ok(response)
@@ -107,6 +191,7 @@ pub(super) fn outcome_of(refused: &Refused) -> CommandOutcome {
         () if is(Failure::Overloaded) || is(Failure::NotReady) => CommandOutcome::Shed,
         () if is(Failure::Draining) => CommandOutcome::Shed,
         () if is(Failure::TopicUnavailable) => CommandOutcome::Refused,
+        () if is(Failure::CommandInProgress) => CommandOutcome::InProgress,
         () if is(Failure::CommandTooLarge) || is(Failure::RecordRefused) => CommandOutcome::Invalid,
         () => CommandOutcome::Answered,
     }

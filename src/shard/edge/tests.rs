@@ -576,7 +576,7 @@ fn a_large_body_is_checked_outside_the_shard_before_its_command_leaves() {
                 panic!("{messages:?}");
             };
             assert_eq!(
-                (command.exchange, command.body.len()),
+                (command.exchange, command.value_bytes()),
                 (exchange, large(5).len())
             );
             assert_eq!(world.received(socket), "");

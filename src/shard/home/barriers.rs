@@ -135,13 +135,14 @@ impl Barriers {
         topics: CommandTopics,
         (home, now): (&Topics, Instant),
     ) -> Result<(), Box<CommandRequest>> {
-        let bytes = self.bytes + request.body.len();
+        let bytes = self.bytes + request.value_bytes();
         // One body may be larger alone (`http.body_bytes_max`).
         if bytes > BARRIER_BYTES_MAX && self.bytes > 0 {
             return Err(request);
         }
-        let awaits = self.join(topics.replies, home);
-        let strict = request.dedupe == Dedupe::Strict;
+        let awaits = self.join(topics.table, home);
+        // A one-way command has the commands topic alone.
+        let strict = request.dedupe == Dedupe::Strict && !topics.is_one_way();
         let then = strict.then(|| self.join(topics.to, home));
         let deadline = request.deadline.min(now.after(BARRIER_MAX));
         let exchange = request.exchange;
@@ -263,7 +264,7 @@ impl Barriers {
         why: BarrierFailure,
         denial: Option<Denial>,
     ) -> UndecidedCommand {
-        self.bytes -= command.request.body.len();
+        self.bytes -= command.request.value_bytes();
         self.counts.failed.bump(why);
         UndecidedCommand {
             command,
@@ -291,7 +292,7 @@ impl Barriers {
                     debug_assert!(inserted.is_ok(), "it has just left the queue");
                 }
                 _ => {
-                    self.bytes -= command.request.body.len();
+                    self.bytes -= command.request.value_bytes();
                     self.counts.wait.record(now.since(command.arrived));
                     return Some(command);
                 }
@@ -348,7 +349,7 @@ impl Barriers {
     /// A client has disconnected. Returns its command if that waited: nothing is produced then.
     pub(super) fn cancel(&mut self, exchange: ExchangeId) -> Option<WaitingCommand> {
         let command = self.waiting.cancel(exchange)?;
-        self.bytes -= command.request.body.len();
+        self.bytes -= command.request.value_bytes();
         Some(command)
     }
 

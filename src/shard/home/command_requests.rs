@@ -16,13 +16,13 @@ use crate::route::{Failure, Refused};
 use super::barrier::Round;
 use super::barriers::{Barriers, UndecidedCommand, WaitingCommand};
 use super::clusters::Clusters;
-use super::commands::{Commands, failure_of, refused, tell};
+use super::commands::{Commands, failure_of, refused};
 use super::health::{Line, Written};
 use super::lookups::Wanted;
 use super::tickets::{CommandTopics, Destination, Ticket, Tickets};
 use super::topics::Topics;
 use super::unanswered::UnansweredCommands;
-use crate::shard::message::{Answer, CommandRequest, EdgeMessage};
+use crate::shard::message::{Answer, CommandRequest, EdgeMessage, PollRequest};
 use crate::shard::outbox::Outbox;
 use crate::shard::snapshot::Snapshot;
 
@@ -57,16 +57,19 @@ impl CommandContext<'_> {
 
     /// A command no longer waits to be decided: its place is free.
     fn release(&mut self, at: CommandTopics, request: &CommandRequest) {
-        if let Some(commands) = self.commands(at.replies) {
+        if let Some(commands) = self.commands(at.table) {
             commands.table.open.release_reserved(&request.tenant);
         }
     }
 
-    /// A command's record is in the log.
-    fn on_appended(&mut self, replies: usize, key: CommandKey) {
-        let now = self.now.mono;
-        if let Some(commands) = self.commands(replies) {
-            commands.table.open.on_appended(key, now);
+    /// A command's record is in the log. Its reply closes the command, and clients that do not wait
+    /// for the reply are answered now. A one-way command is done.
+    fn on_appended(&mut self, at: CommandTopics, key: CommandKey) {
+        let now = self.now;
+        match self.topics[at.table].commands_mut() {
+            Some(commands) if at.is_one_way() => commands.on_done(key, self.out),
+            Some(commands) => commands.on_appended(key, now, self.out),
+            None => {}
         }
     }
 
@@ -128,7 +131,7 @@ impl HomeCommands {
         cx: &mut CommandContext<'_>,
     ) -> Option<Answer> {
         // A waiting command has a place as one in flight has, until `CommandContext::release`.
-        let table = cx.commands(at.replies).map(|it| &mut it.table);
+        let table = cx.commands(at.table).map(|it| &mut it.table);
         if let Some(Err(limit)) = table.map(|it| it.open.reserve(&request.tenant)) {
             return Some(Answer::Refused(limit.into()));
         }
@@ -235,8 +238,8 @@ impl HomeCommands {
         at: CommandTopics,
         cx: &mut CommandContext<'_>,
     ) -> Option<Answer> {
-        if !cx.topics[at.replies].is_live() {
-            let why = cx.topics[at.replies].refusal(cx.snapshot);
+        if !at.is_one_way() && !cx.topics[at.table].is_live() {
+            let why = cx.topics[at.table].refusal(cx.snapshot);
             return Some(Answer::Refused(why));
         }
         let readable = request.dedupe != Dedupe::Strict || cx.topics[at.to].is_live();
@@ -249,8 +252,8 @@ impl HomeCommands {
             Dedupe::Strict => self.unanswered.get(at.to, request.key, request.fingerprint),
             Dedupe::Replies | Dedupe::Local => None,
         };
-        let cluster = cx.topics[at.replies].cluster();
-        let Some(commands) = cx.topics[at.replies].commands_mut() else {
+        let cluster = cx.topics[at.table].cluster();
+        let Some(commands) = cx.topics[at.table].commands_mut() else {
             return Some(refused(Failure::NotReady));
         };
         let key = request.key;
@@ -265,7 +268,7 @@ impl HomeCommands {
         let waiter = NewWaiter {
             waiter: request.exchange,
             deadline: request.deadline,
-            accept_at: None,
+            accept_at: request.accept_at,
         };
         let now = cx.now.mono;
         match commands.table.admit(&attempt, Some(waiter), now) {
@@ -288,23 +291,51 @@ impl HomeCommands {
             Admitted::InProgress => Some(refused(Failure::CommandInProgress)),
             Admitted::Mismatch => Some(refused(Failure::IdempotencyKeyReused)),
             Admitted::Full(limit) => Some(Answer::Refused(limit.into())),
-            Admitted::Joined | Admitted::Accepted => None,
+            Admitted::Joined => None,
+            Admitted::Accepted => Some(Answer::Accepted),
             Admitted::Opened if unanswered == Some(Unanswered::Same) => {
                 // Its reply is due: another instance appended it, or this process did before.
-                cx.on_appended(at.replies, key);
+                cx.on_appended(at, key);
                 None
             }
             Admitted::Opened if unanswered == Some(Unanswered::Other) => {
-                cx.on_refused(at.replies, key, Failure::IdempotencyKeyReused.into());
+                cx.on_refused(at.table, key, Failure::IdempotencyKeyReused.into());
                 None
             }
             Admitted::Opened => {
                 if let Err(why) = self.begin(at, &view, request, cx) {
-                    cx.on_refused(at.replies, key, why);
+                    cx.on_refused(at.table, key, why);
                 }
                 None
             }
         }
+    }
+
+    /// Answers a client that asks for the reply to its command.
+    pub(super) fn on_poll(&mut self, request: PollRequest, cx: &mut CommandContext<'_>) {
+        if let Some(answer) = self.poll(&request, cx) {
+            cx.out
+                .to_edge(request.exchange, EdgeMessage::Answer(answer));
+        }
+    }
+
+    /// The answer, if it is known at once. Otherwise the exchange waits.
+    fn poll(&mut self, request: &PollRequest, cx: &mut CommandContext<'_>) -> Option<Answer> {
+        let Some(at) = cx.topics.place(request.replies) else {
+            return Some(refused(Failure::NotReady));
+        };
+        let topic = &mut cx.topics[at];
+        if !topic.is_live() {
+            return Some(Answer::Refused(topic.refusal(cx.snapshot)));
+        }
+        let client = &mut cx.clusters[topic.cluster()].client;
+        let Some(commands) = topic.commands_mut() else {
+            return Some(refused(Failure::NotReady));
+        };
+        if self.draining {
+            return Some(refused(Failure::Draining));
+        }
+        commands.poll(request, cx.now, client)
     }
 
     /// Produces the record of a command that was opened.
@@ -351,7 +382,7 @@ impl HomeCommands {
         };
         let record = ProduceRecord {
             key: request.record.key,
-            value: Some(request.body),
+            value: request.value,
             headers: request.record.headers,
             timestamp: cx.now.wall,
         };
@@ -407,19 +438,19 @@ impl HomeCommands {
         if !newest {
             return;
         }
-        let replies = command.topics.replies;
+        let table = command.topics.table;
         match (outcome, answer) {
-            (Produced::At(..), _) => {} // Its reply closes it.
+            (Produced::At(..), _) => cx.on_appended(command.topics, command.key),
             (Produced::Refused(_), refused) => {
                 let refused = refused.unwrap_or_else(|| Failure::BrokerUnavailable.into());
-                cx.on_refused(replies, command.key, refused);
+                cx.on_refused(table, command.key, refused);
             }
             (Produced::Unknown(_), _) if is_planted(Bug::UnknownRefused) => {
-                cx.on_refused(replies, command.key, Failure::BrokerUnavailable.into());
+                cx.on_refused(table, command.key, Failure::BrokerUnavailable.into());
             }
             (Produced::Unknown(_), _) => {
                 let now = cx.now;
-                if let Some(commands) = cx.topics[replies].commands_mut() {
+                if let Some(commands) = cx.topics[table].commands_mut() {
                     commands.on_unknown(command.key, now, cx.out);
                 }
             }
@@ -465,7 +496,8 @@ impl HomeCommands {
 
     /// Answers the exchanges of one command whose deadline has passed. If the record was not sent,
     /// it is withdrawn with its last exchange, which receives 503: nothing happened. Otherwise the
-    /// outcome is unknown: 504.
+    /// outcome is unknown: 504. An exchange that does not wait for the reply of an appended record
+    /// receives 202.
     fn on_expired(
         &mut self,
         replies: usize,
@@ -487,8 +519,17 @@ impl HomeCommands {
                 }
             }
         }
-        let waiters: Vec<ExchangeId> = of_key.iter().map(|it| it.waiter).collect();
-        tell(&waiters, &refused(failure), cx.out);
+        for &Expired {
+            waiter, accepted, ..
+        } in of_key
+        {
+            let answer = if accepted {
+                Answer::Accepted
+            } else {
+                refused(failure)
+            };
+            cx.out.to_edge(waiter, EdgeMessage::Answer(answer));
+        }
     }
 
     /// Stops opening commands. Commands that no broker can have are withdrawn, and their clients
@@ -499,16 +540,18 @@ impl HomeCommands {
         while let Some(undecided) = self.barriers.next_drained() {
             self.on_undecided(undecided, cx);
         }
+        // A poll continues at another instance as well as here.
+        for at in 0..cx.topics.len() {
+            if let Some(commands) = cx.topics[at].commands_mut() {
+                commands.end_polls(cx.out);
+            }
+        }
         let clusters = cx.clusters.all_mut().iter_mut();
         let unsent = clusters.flat_map(|cluster| cluster.client.withdraw_unsent());
         for ticket in unsent.collect::<Vec<u64>>() {
             // A broker may have another record of the same command.
             if let Some((command, true)) = self.tickets.close(ticket) {
-                cx.on_refused(
-                    command.topics.replies,
-                    command.key,
-                    Failure::Draining.into(),
-                );
+                cx.on_refused(command.topics.table, command.key, Failure::Draining.into());
             }
         }
     }
@@ -517,22 +560,22 @@ impl HomeCommands {
 /// Whether a command to these topics can be decided: replies are loaded, and the topic that it is
 /// written to is there. A strict route needs that topic's unanswered commands too.
 fn is_usable(request: &CommandRequest, at: CommandTopics, cx: &CommandContext<'_>) -> bool {
-    let (to, replies) = (&cx.topics[at.to], &cx.topics[at.replies]);
+    let (to, table) = (&cx.topics[at.to], &cx.topics[at.table]);
     let indexed = request.dedupe != Dedupe::Strict || to.is_live();
-    replies.is_live() && to.view().is_some() && indexed
+    table.is_live() && to.view().is_some() && indexed
 }
 
 /// Whether a reply of this very request is stored, or the request is in flight here.
 fn is_known(request: &CommandRequest, at: CommandTopics, cx: &CommandContext<'_>) -> bool {
-    let commands = cx.topics[at.replies].commands();
+    let commands = cx.topics[at.table].commands();
     commands.is_some_and(|it| it.table.is_known(request.key, request.fingerprint))
 }
 
 /// Whether brokers accept the record of a new command and show its reply.
 fn may_write(at: CommandTopics, has_key: bool, cx: &mut CommandContext<'_>) -> Result<(), Refused> {
     // If the replies topic can't be read, the command would never be answered.
-    let from = &cx.topics[at.replies];
-    if from.is_unreadable() {
+    let from = &cx.topics[at.table];
+    if !at.is_one_way() && from.is_unreadable() {
         return Err(from.refusal(cx.snapshot));
     }
     let now = cx.now.mono;

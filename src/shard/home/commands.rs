@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use crate::command::{
-    AnsweredExchange, CommandTable, Expired, Limit, Notice, OpenCommands, OpenLimits, ReplyHeaders,
-    ReplyIndex, ReplyIndexSettings,
+    AnsweredExchange, CommandTable, Expired, Known, Limit, Notice, OpenCommands, OpenLimits,
+    ReplyHeaders, ReplyIndex, ReplyIndexSettings, ReplyResult,
 };
 use crate::config::Config;
 use crate::kafka::{Client, Event, ProduceRefused, TopicHandle, TopicView};
@@ -14,10 +14,11 @@ use crate::log::Step;
 use crate::metrics::{CommandLimit, IgnoredReply, RepliesStatus, TopicMetrics};
 use crate::model::{CommandKey, CorrelationId, ExchangeId, Instant, Now, UnixMillis};
 
-use super::lookups::Lookups;
+use super::lookups::{Lookups, Wanted};
 use crate::route::{Failure, Refused};
-use crate::shard::message::{Answer, EdgeMessage};
+use crate::shard::message::{Answer, EdgeMessage, PollRequest};
 use crate::shard::outbox::Outbox;
+use crate::shard::wait_queue::WaitQueue;
 
 /// The window of a replies topic without `retention.ms`: replies are stored while memory lasts.
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
@@ -30,6 +31,8 @@ pub(super) struct Commands {
     random: ahash::RandomState,
     /// Stored replies that are read again, since their bodies are no longer in memory.
     pub(super) lookups: Lookups,
+    /// Exchanges that wait for a reply at the location of an asynchronous command.
+    polls: WaitQueue<ExchangeId, CorrelationId, ExchangeId>,
     answered: Vec<AnsweredExchange<ExchangeId>>,
     /// When the log may next have a line about records that answer no command, and about replies
     /// that lose headers or can't be read.
@@ -37,6 +40,10 @@ pub(super) struct Commands {
     /// Whether the log has a line about replies that were dropped for lack of memory.
     cut_reported: bool,
 }
+
+/// By how much the clocks of two instances may differ. A location may be this much younger than
+/// now.
+const CLOCKS_DIFFER_MS_MAX: i64 = 5 * 60 * 1000;
 
 /// The shortest time between two lines of the log about one topic's replies.
 const NOTICE_EVERY: Duration = Duration::from_secs(60);
@@ -69,6 +76,7 @@ impl Commands {
             settings,
             random,
             lookups,
+            polls: WaitQueue::new(limits.waiters_max),
             answered: Vec::new(),
             next_notices: [Instant::ZERO; 2],
             cut_reported: false,
@@ -93,9 +101,15 @@ impl Commands {
 
     /// Applies a step of the replies topic and answers the exchanges that waited for it.
     pub(super) fn apply(&mut self, step: &Step, loaded: bool, now: Now, out: &mut Outbox) {
-        let answered = &mut self.answered;
+        let (answered, polls) = (&mut self.answered, &mut self.polls);
+        let mut on_reply = |id, answer: &ReplyResult| {
+            while let Some(exchange) = polls.next_met(&(id..=id)) {
+                let answer = answer_of(answer.clone());
+                out.to_edge(exchange, EdgeMessage::Answer(answer));
+            }
+        };
         self.table
-            .apply(step, loaded, now.wall, answered, &mut |_, _| {});
+            .apply(step, loaded, now.wall, answered, &mut on_reply);
         for answered in self.answered.drain(..) {
             let answer = match answered.answer {
                 Ok(reply) => Answer::Reply {
@@ -106,6 +120,79 @@ impl Commands {
             };
             out.to_edge(answered.waiter, EdgeMessage::Answer(answer));
         }
+    }
+
+    /// Answers a client that asks for the reply to its command: the reply, if the topic has one;
+    /// 202 while it may still come, once the client has waited as long as it asked for; 404 after
+    /// the reply window. `None`: the exchange waits.
+    pub(super) fn poll(
+        &mut self,
+        request: &PollRequest,
+        now: Now,
+        client: &mut Client,
+    ) -> Option<Answer> {
+        let (exchange, id) = (request.exchange, request.command.id);
+        match self.table.known(id) {
+            Known::Answered(answer) => Some(answer_of(answer)),
+            Known::AnsweredAt(partition, offset) => {
+                let wanted = Wanted {
+                    id,
+                    partition,
+                    offset,
+                };
+                let asked = self
+                    .lookups
+                    .ask((exchange, request.deadline), wanted, client);
+                (!asked).then(|| refused(Failure::ReplyUnavailable))
+            }
+            Known::Nothing if !self.is_in_window(request.command.since, now) => {
+                Some(refused(Failure::NoSuchCommand))
+            }
+            Known::InFlight | Known::Nothing if request.wait_until <= now.mono => {
+                Some(Answer::Accepted)
+            }
+            Known::InFlight | Known::Nothing => {
+                let polls = &mut self.polls;
+                // If too many exchanges wait, this one need not.
+                let full = polls.insert(exchange, id, request.wait_until, exchange);
+                full.is_err().then_some(Answer::Accepted)
+            }
+        }
+    }
+
+    /// Whether the reply to a command of that time can still be stored here. A time in the future
+    /// is no command's, but for the difference between two instances' clocks.
+    fn is_in_window(&self, since: UnixMillis, now: Now) -> bool {
+        let age = now.wall.0.saturating_sub(since.0);
+        let window = i64::try_from(self.settings.window.as_millis()).unwrap_or(i64::MAX);
+        let cut = self.table.replies.cut(now.wall);
+        (-CLOCKS_DIFFER_MS_MAX..=window).contains(&age) && cut.is_none_or(|from| from <= since)
+    }
+
+    /// Answers all polls that wait 202: their clients ask again, at another instance.
+    pub(super) fn end_polls(&mut self, out: &mut Outbox) {
+        let all = CorrelationId::MIN..=CorrelationId::MAX;
+        while let Some(exchange) = self.polls.next_met(&all) {
+            out.to_edge(exchange, EdgeMessage::Answer(Answer::Accepted));
+        }
+    }
+
+    /// Called when the record of a one-way command is in the log: the command is done.
+    pub(super) fn on_done(&mut self, key: CommandKey, out: &mut Outbox) {
+        let open = &mut self.table.open;
+        let id = open
+            .get(key)
+            .map(|fingerprint| CorrelationId { key, fingerprint });
+        let waiters = id.and_then(|id| open.on_reply(id)).unwrap_or_default();
+        for done in waiters {
+            out.to_edge(done.waiter, EdgeMessage::Answer(Answer::Accepted));
+        }
+    }
+
+    /// Called when a command's record is in the log.
+    pub(super) fn on_appended(&mut self, key: CommandKey, now: Now, out: &mut Outbox) {
+        let waiters = self.table.open.on_appended(key, now.mono);
+        tell(&waiters, &Answer::Accepted, out);
     }
 
     /// Called when a command's record is certainly not in the log.
@@ -211,6 +298,7 @@ impl Commands {
     /// A waiting client has disconnected: its place is free.
     pub(super) fn on_left(&mut self, key: CommandKey, exchange: ExchangeId, client: &mut Client) {
         self.table.open.on_left(key, exchange);
+        self.polls.cancel(exchange);
         self.lookups.cancel(exchange, client);
     }
 
@@ -225,6 +313,9 @@ impl Commands {
         out: &mut Outbox,
     ) -> bool {
         self.lookups.on_time(now.mono, client, out);
+        while let Some(exchange) = self.polls.next_expired(now.mono) {
+            out.to_edge(exchange, EdgeMessage::Answer(Answer::Accepted));
+        }
         self.table.open.on_timeout(now.mono, expired);
         self.table.expire(now.wall)
     }
@@ -237,6 +328,7 @@ impl Commands {
             .next_deadline()
             .into_iter()
             .chain(lookups)
+            .chain(self.polls.next_deadline())
             .min()
     }
 
@@ -287,11 +379,21 @@ pub(super) const fn failure_of(why: ProduceRefused) -> Failure {
     }
 }
 
+fn answer_of(reply: ReplyResult) -> Answer {
+    match reply {
+        Ok(reply) => Answer::Reply {
+            reply,
+            replayed: false,
+        },
+        Err(error) => Answer::Refused(error.into()),
+    }
+}
+
 pub(super) fn refused(failure: Failure) -> Answer {
     Answer::Refused(failure.into())
 }
 
-pub(super) fn tell(waiters: &[ExchangeId], answer: &Answer, out: &mut Outbox) {
+fn tell(waiters: &[ExchangeId], answer: &Answer, out: &mut Outbox) {
     for &waiter in waiters {
         out.to_edge(waiter, EdgeMessage::Answer(answer.clone()));
     }
@@ -315,5 +417,33 @@ fn reply_headers(config: &Config) -> ReplyHeaders {
         etag: names.etag.as_str().into(),
         internal: internal.map(|name| name.as_str().into()).collect(),
         set_cookie: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A location answers 404 after the reply window.
+    #[test]
+    fn a_location_ends_with_the_reply_window() {
+        let random = ahash::RandomState::with_seeds(1, 2, 3, 4);
+        let mut commands = Commands::new(&Config::default(), TopicHandle(0), random);
+        commands.settings.window = Duration::from_secs(3600);
+        let now = Now {
+            wall: UnixMillis(1_796_000_000_000),
+            ..Now::default()
+        };
+        for (age_s, is_in_window) in [
+            (0, true),
+            (3600, true),
+            (3601, false),
+            (-300, true),
+            (-301, false),
+        ] {
+            let since = UnixMillis(now.wall.0 - age_s * 1000);
+            let found = commands.is_in_window(since, now);
+            assert_eq!(found, is_in_window, "{age_s} s old");
+        }
     }
 }

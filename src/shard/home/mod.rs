@@ -381,6 +381,10 @@ impl Home {
                 let (commands, mut cx) = self.commands(now, out);
                 commands.on_command(request, &mut cx);
             }
+            HomeMessage::Poll(request) => {
+                let (commands, mut cx) = self.commands(now, out);
+                commands.on_poll(*request, &mut cx);
+            }
             HomeMessage::CancelCommand {
                 topic,
                 key,

@@ -252,7 +252,7 @@ impl World {
         let request = CommandRequest {
             exchange: exchange(request),
             topic: self.topic(COMMANDS).index(),
-            replies: self.topic(REPLIES).index(),
+            replies: Some(self.topic(REPLIES).index()),
             key,
             fingerprint,
             tenant: Tenant::V4(request.into()),
@@ -262,8 +262,9 @@ impl World {
                 headers: Vec::new(),
                 partition_by: PartitionBy::RecordKey,
             },
-            body: Bytes::from_static(b"{}"),
+            value: Some(Bytes::from_static(b"{}")),
             deadline: self.now.mono.after(patience),
+            accept_at: None,
             dedupe,
         };
         let message = HomeMessage::Command(Box::new(request));

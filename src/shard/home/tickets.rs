@@ -21,7 +21,16 @@ pub(super) struct Tickets {
 pub(super) struct CommandTopics {
     /// The topic that the record is produced to.
     pub(super) to: usize,
-    pub(super) replies: usize,
+    /// The topic that has the table of the command: that of its reply, or of a one-way command
+    /// that of its record.
+    pub(super) table: usize,
+}
+
+impl CommandTopics {
+    /// Whether the command gets no reply.
+    pub(super) const fn is_one_way(&self) -> bool {
+        self.to == self.table
+    }
 }
 
 /// A command's record in flight.

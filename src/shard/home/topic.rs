@@ -61,6 +61,9 @@ pub(super) struct Topic {
     counts: Counts,
     /// Where the topic holds replies: the commands that wait for them.
     commands: Option<Commands>,
+    /// Where the topic takes one-way commands: those that wait for their append. No topic holds
+    /// replies too. The table's index of replies stays empty.
+    one_way: Option<Commands>,
     /// Steps that the index of unanswered commands has not seen. `None`: no route needs it.
     unindexed: Option<Vec<Arc<Step>>>,
 }
@@ -78,9 +81,9 @@ impl Topic {
             cluster: plan.cluster,
             handle,
         };
-        let commands = plan
-            .holds_replies
-            .then(|| Commands::new(&snapshot.config, handle, random.clone()));
+        let table = || Commands::new(&snapshot.config, handle, random.clone());
+        let commands = plan.holds_replies.then(table);
+        let one_way = plan.takes_one_way.then(table);
         Self {
             ids,
             is_read: plan.is_read(),
@@ -93,6 +96,7 @@ impl Topic {
             history: History::new(plan.encodings.clone()),
             counts: Counts::default(),
             commands,
+            one_way,
             unindexed: plan.strict.then(Vec::new),
         }
     }
@@ -139,14 +143,21 @@ impl Topic {
         self.shown.compacted()
     }
 
-    /// The commands that wait for the topic's replies. `None`: it holds no replies.
+    /// The commands in flight that wait for the topic: for its replies, or for their append to it.
+    /// `None`: none does.
     pub(super) const fn commands(&self) -> Option<&Commands> {
-        self.commands.as_ref()
+        match &self.commands {
+            Some(commands) => Some(commands),
+            None => self.one_way.as_ref(),
+        }
     }
 
     /// Like [`Self::commands`], for a change.
     pub(super) const fn commands_mut(&mut self) -> Option<&mut Commands> {
-        self.commands.as_mut()
+        match &mut self.commands {
+            Some(commands) => Some(commands),
+            None => self.one_way.as_mut(),
+        }
     }
 
     /// Whether brokers accept what commands write to the topic.
@@ -672,13 +683,13 @@ impl Topic {
         client: &mut Client,
         out: &mut Outbox,
     ) -> bool {
-        let commands = self.commands.as_mut();
+        let commands = self.commands_mut();
         commands.is_some_and(|it| it.on_time(now, expired, client, out))
     }
 
     /// When a deadline of the topic passes.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let commands = self.commands.as_ref().and_then(Commands::next_deadline);
+        let commands = self.commands().and_then(Commands::next_deadline);
         let health = self.health.next_check();
         let own = [Some(health), self.history.next_deadline()];
         commands.into_iter().chain(own.into_iter().flatten()).min()

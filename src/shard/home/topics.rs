@@ -50,9 +50,14 @@ impl Topics {
     }
 
     /// The places of a command's topics. `None`: they are at home elsewhere.
-    pub(super) fn of_command(&self, to: TopicId, replies: TopicId) -> Option<CommandTopics> {
-        let (to, replies) = (self.place(to)?, self.place(replies)?);
-        Some(CommandTopics { to, replies })
+    pub(super) fn of_command(
+        &self,
+        to: TopicId,
+        replies: Option<TopicId>,
+    ) -> Option<CommandTopics> {
+        let table = self.place(replies.unwrap_or(to))?;
+        let to = self.place(to)?;
+        Some(CommandTopics { to, table })
     }
 
     /// Records of a topic may wait to be ordered now.

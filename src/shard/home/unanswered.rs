@@ -74,7 +74,7 @@ impl UnansweredCommands {
         let mut steps = std::mem::take(&mut self.steps);
         topics[place].take_unindexed(&mut steps);
         for step in steps.drain(..) {
-            if topics[place].commands().is_some() {
+            if self.links.iter().any(|(_, replies)| *replies == place) {
                 self.on_replies(place, &step, topics, now.wall);
             } else {
                 self.on_commands(place, &step, topics, snapshot, now.wall);

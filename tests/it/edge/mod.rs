@@ -5,6 +5,7 @@ mod brokers;
 mod denied;
 mod early_answers;
 mod framing;
+mod groups;
 mod held_up;
 mod impatient;
 mod leaving;

@@ -2,7 +2,9 @@
 //! outside, and checks responses and logs. Each is written once and runs on every cluster; the list
 //! in `on_ground!` creates the tests.
 
+pub mod asynchronous;
 pub mod brokers;
+pub mod choices;
 pub mod commands;
 pub mod queries;
 pub mod retries;
@@ -30,6 +32,19 @@ macro_rules! on_ground {
                 a_tag_goes_to_clients_and_back_byte_for_byte,
                 if_none_match_reaches_the_service,
                 commands_of_many_clients_each_get_their_own_reply,
+            ],
+            asynchronous: [
+                an_asynchronous_command_is_read_at_any_instance,
+                an_asynchronous_command_waits_as_long_as_its_client_prefers,
+                a_location_is_read_by_its_sender_only,
+                a_reply_that_is_not_stored_is_read_at_its_location,
+                a_poll_ends_with_202_when_the_gateway_drains,
+            ],
+            choices: [
+                a_one_way_command_is_answered_once_it_is_appended,
+                a_tombstone_is_written_only_where_the_route_says_so,
+                a_route_may_require_a_condition,
+                headers_of_a_command_that_are_wrong_are_refused,
             ],
             retries: [
                 a_gateway_that_was_frozen_finds_the_reply_that_was_readable,
