@@ -10,8 +10,11 @@ use super::read::{Reader, no_other_place};
 use super::section::{Section, raw};
 use super::{ParamKind, ParamPlace, ParamRule, PathPattern, QUERY_PARAMS_MAX};
 
+/// The name of a type, and how to make it.
+type NamedKind = (&'static str, fn() -> ParamKind);
+
 /// The types that a rule can name, without bounds.
-const KINDS: &[(&str, fn() -> ParamKind)] = &[
+const KINDS: &[NamedKind] = &[
     ("string", || ParamKind::Text),
     ("integer", || ParamKind::Integer {
         min: i64::MIN,
