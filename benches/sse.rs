@@ -24,7 +24,7 @@ use sluicegate::model::{
     ExchangeId, HashSecret, LeaderEpoch, LogTag, Now, Offset, Partition, ShardId, UnixMillis,
 };
 use sluicegate::sse::{
-    Encoder, Encoding, Feed, FeedSettings, Filter, Sink, Slow, Start, Subscribe, Taken,
+    Encoder, Encoding, Feed, FeedSettings, Filter, Sink, Slow, StartFrom, Subscribe, Taken,
 };
 
 const TAG: LogTag = LogTag(*b"tag!");
@@ -176,7 +176,7 @@ impl Peer {
                 filter: Filter {
                     key: filtered.then_some(key),
                 },
-                start: Start::Live,
+                start: StartFrom::Live,
                 last_event_id: None,
                 slow: Slow::Disconnect,
             };

@@ -10,9 +10,7 @@ use super::unanswered::{CommandIndex, Unanswered};
 use ahash::RandomState;
 
 use crate::log::{Batch, Change, Record, Step};
-use crate::model::{
-    CommandKey, CorrelationId, Fingerprint, Instant, Offset, Partition, UnixMillis,
-};
+use crate::model::{CorrelationId, Instant, Offset, Partition, UnixMillis};
 
 /// The decision about a command. Only an `Opened` one is produced.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -196,13 +194,13 @@ impl<W: Copy + PartialEq> CommandTable<W> {
         self.passed = PassedReplies::new(hasher);
     }
 
-    /// Whether a reply to this very request is stored, or the request is in flight: [`Self::admit`]
-    /// will not open it, whatever replies are applied before.
+    /// Whether a reply to this very request is stored, or the request `joins` itself in flight.
+    /// Then [`Self::admit`] opens nothing and refuses nothing, whatever is applied before.
     #[must_use]
-    pub fn is_known(&self, key: CommandKey, fingerprint: Fingerprint) -> bool {
-        let stored = self.replies.get(key, fingerprint);
-        stored.is_some_and(|known| known.id.fingerprint == fingerprint)
-            || self.open.get(key) == Some(fingerprint)
+    pub fn is_known(&self, id: CorrelationId, joins: bool) -> bool {
+        let stored = self.replies.get(id.key, id.fingerprint);
+        stored.is_some_and(|known| known.id == id)
+            || joins && self.open.get(id.key) == Some(id.fingerprint)
     }
 
     /// Applies one step of the replies topic and returns the exchanges that its replies answer.
@@ -223,6 +221,15 @@ impl<W: Copy + PartialEq> CommandTable<W> {
             }
             Change::Again(_) | Change::Nothing | Change::Gap { .. } | Change::Stuck { .. } => {}
         }
+    }
+
+    /// Whether the record of this very request is in the commands topic, and not answered. False
+    /// without a route that has `dedupe = "strict"`.
+    #[must_use]
+    pub fn is_unanswered(&self, id: CorrelationId) -> bool {
+        let index = self.unanswered.as_ref();
+        let found = index.and_then(|it| it.get(id.key, id.fingerprint));
+        found == Some(Unanswered::Same)
     }
 
     /// Applies one step of a commands topic with a route that has `dedupe = "strict"`.

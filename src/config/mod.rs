@@ -24,6 +24,7 @@ mod read;
 mod read_command;
 mod read_headers;
 mod read_params;
+#[cfg(test)]
 mod recipes;
 mod routes;
 mod section;

@@ -1,6 +1,7 @@
 //! Reads `[[command]]` routes. A new key is a line here, a field of [`CommandRoute`] and a row of
 //! `page.rs`.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use super::diagnose::{Findings, line_of};
@@ -60,7 +61,15 @@ impl<'a> Reader<'a, '_> {
             return None;
         };
         let idempotency = idempotency.map_or_else(Default::default, |it| it.value);
-        choices.check(method, key.is_some(), idempotency, self.findings);
+        let facts = RouteFacts {
+            method,
+            has_key: key.is_some(),
+            has_replies: replies.is_some(),
+            idempotency,
+            schema_at: schema.as_ref().map(|it| it.at.clone()),
+            route_at: &route.at,
+        };
+        choices.check(&facts, self.findings);
         Some(ReadRoute {
             route: CommandRoute {
                 name: name.value,
@@ -128,33 +137,78 @@ struct Choices {
     one_way_status: Option<Placed<OneWayStatus>>,
 }
 
+/// What the choices of a route must fit.
+struct RouteFacts<'a> {
+    method: CommandMethod,
+    has_key: bool,
+    has_replies: bool,
+    idempotency: Idempotency,
+    schema_at: Option<Range<usize>>,
+    route_at: &'a Range<usize>,
+}
+
 impl Choices {
     /// Reports choices that do not fit the rest of their route.
-    fn check(
-        &self,
-        method: CommandMethod,
-        has_key: bool,
-        idempotency: Idempotency,
-        findings: &mut Findings,
-    ) {
-        if let Some(tombstone) = self.tombstone.as_ref().filter(|it| it.value) {
-            if method != CommandMethod::Delete {
-                let message = format!("a {} does not write a tombstone", method.as_str());
-                let help = "a tombstone has no value, so the body would be lost: use DELETE";
-                findings.error(tombstone.at.clone(), message, help);
-            } else if !has_key {
-                let message = "a tombstone needs the key that it deletes";
-                let help = "add `key = \"{path.…}\"`: brokers refuse one without a key";
-                findings.error(tombstone.at.clone(), message, help);
+    fn check(&self, facts: &RouteFacts<'_>, findings: &mut Findings) {
+        self.check_tombstone(facts, findings);
+        if facts.has_replies {
+            if let Some(status) = &self.one_way_status {
+                let message = "a route with `replies` has the status of the reply";
+                let help = "remove `one_way_status`, or `replies` if the service does not reply";
+                findings.error(status.at.clone(), message, help);
             }
+        } else {
+            self.check_one_way(facts, findings);
         }
         if let Some(dedupe) = &self.dedupe
             && dedupe.value == Dedupe::Strict
-            && idempotency == Idempotency::Optional
+            && facts.idempotency == Idempotency::Optional
         {
             let message = "`strict` protects only commands with an `Idempotency-Key`";
             let help = "add `idempotency = \"required\"`: without a key, a retry is a new command";
             findings.warning(dedupe.at.clone(), message, help);
+        }
+    }
+
+    fn check_tombstone(&self, facts: &RouteFacts<'_>, findings: &mut Findings) {
+        let Some(tombstone) = self.tombstone.as_ref().filter(|it| it.value) else {
+            return;
+        };
+        if facts.method != CommandMethod::Delete {
+            let message = format!("a {} does not write a tombstone", facts.method.as_str());
+            let help = "a tombstone has no value, so the body would be lost: use DELETE";
+            findings.error(tombstone.at.clone(), message, help);
+        } else if !facts.has_key {
+            let message = "a tombstone needs the key that it deletes";
+            let help = "add `key = \"{path.…}\"`: brokers refuse one without a key";
+            findings.error(tombstone.at.clone(), message, help);
+        }
+        if let Some(schema_at) = &facts.schema_at {
+            let message = "a tombstone has no body, so there is nothing to check";
+            let finding = findings.error(schema_at.clone(), message, "remove `schema`");
+            finding.also(Some(tombstone.at.clone()), "its records have no value");
+        }
+    }
+
+    /// A route without replies: a retry can't be recognised by the reply of the first attempt, and
+    /// the client learns nothing from the service.
+    fn check_one_way(&self, facts: &RouteFacts<'_>, findings: &mut Findings) {
+        let dedupe = self.dedupe.as_ref();
+        let is_strict = dedupe.is_some_and(|it| it.value == Dedupe::Strict);
+        if facts.idempotency == Idempotency::Required && !is_strict {
+            let at = dedupe.map_or(facts.route_at, |it| &it.at);
+            let message = "without `replies`, a retry after the first attempt was appended is \
+                           appended again";
+            let help = "add `dedupe = \"strict\"`, which recognises it for `commands.open_limit`, or \
+                        `replies`; the key joins only attempts that overlap at one instance";
+            findings.warning(at.clone(), message, help);
+        }
+        if let Some(condition) = &self.condition
+            && condition.value == Condition::Required
+        {
+            let message = "without `replies`, no client learns whether its condition held";
+            let help = "add `replies`, so that the service can answer 412";
+            findings.warning(condition.at.clone(), message, help);
         }
     }
 }

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use super::bounds::Bounds;
 use super::event::{Lane, LinkId, ReadKey, TopicHandle};
 use super::link::Peer;
-use super::records::{Advance, Fetched, Piece, PieceLimits, Progress, Unpacker, Walk};
+use super::records::{Advance, Fetched, Piece, PieceLimits, Unpacker, Walk, WalkProgress};
 use crate::log::Next;
 
 /// Fetch responses that wait to be unpacked in bounded steps.
@@ -49,7 +49,7 @@ pub(super) enum Unpacked {
     /// A piece of a partition, and the place after it.
     Piece(ReadKey, Bounds, Piece, Next),
     /// A partition's records are all unpacked. They were of this lane and broker.
-    Done((Lane, Option<Peer>), ReadKey, Progress),
+    Done((Lane, Option<Peer>), ReadKey, WalkProgress),
     /// Records were dropped. The reader has to fetch them again.
     Dropped(Dropped),
 }

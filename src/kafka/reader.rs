@@ -18,7 +18,7 @@ use super::link::{Peer, Purpose};
 use super::metric_event::MetricEvent;
 use super::read::{Read, ReadPlace, Seek, fail};
 use super::reads::Reads;
-use super::records::{Aborted, Fetched, Piece, PieceLimits, Progress};
+use super::records::{Aborted, Fetched, Piece, WalkProgress};
 use super::request_tag::RequestTag;
 use super::requests::ResponseWindow;
 use super::start_offsets;
@@ -446,7 +446,7 @@ impl Reader {
         }
         let with_records = has_records(&data);
         let fetched = fetched(key.partition, next, data, told);
-        let limits = PieceLimits::new(cx.settings.decompressed_bytes_max);
+        let limits = cx.settings.piece_limits();
         if with_records {
             read.unpacking = true;
             records.push(key, bounds, fetched, limits);
@@ -540,7 +540,7 @@ impl Reader {
 }
 
 /// All that a response brought of a partition is unpacked.
-fn on_unpacked(key: ReadKey, read: &mut Read, progress: Progress, cx: &mut Context<'_>) {
+fn on_unpacked(key: ReadKey, read: &mut Read, progress: WalkProgress, cx: &mut Context<'_>) {
     read.place = ReadPlace::At(progress.next);
     if let Some(error) = progress.stuck {
         let (from, to) = (progress.next.offset, progress.next.offset);

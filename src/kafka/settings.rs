@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::backoff::Backoff;
+use super::records::PieceLimits;
 use super::sasl::{Entropy, Sasl};
 
 /// The address of a broker: a name or an IP address, and a port. The driver resolves names.
@@ -64,6 +65,10 @@ pub struct Settings {
     /// Bytes one record batch may unpack to. A longer batch is undecodable. This is also how much
     /// one Fetch response may unpack to before the rest is left for the next.
     pub decompressed_bytes_max: u32,
+    /// Bytes of one piece of unpacked records. A larger record is a piece of its own.
+    pub piece_bytes_max: usize,
+    /// Records of one piece of unpacked records.
+    pub piece_records_max: usize,
     /// How often metadata and topic configs are requested if nothing is wrong.
     pub metadata_refresh: Duration,
     /// The first wait after a failure. The wait doubles up to `backoff_max`, with jitter of one
@@ -93,6 +98,15 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The limits of one piece of unpacked records.
+    pub(super) const fn piece_limits(&self) -> PieceLimits {
+        PieceLimits {
+            bytes: self.piece_bytes_max,
+            records: self.piece_records_max,
+            batch_bytes: self.decompressed_bytes_max,
+        }
+    }
+
     pub(super) const fn backoff(&self) -> Backoff {
         let (min, max) = (self.backoff_min, self.backoff_max);
         Backoff { min, max }
@@ -120,6 +134,8 @@ impl Default for Settings {
             partition_bytes_max: MIB,
             frame_bytes_max: 64 * MIB,
             decompressed_bytes_max: 16 * MIB,
+            piece_bytes_max: PieceLimits::BYTES,
+            piece_records_max: PieceLimits::RECORDS,
             metadata_refresh: Duration::from_secs(30),
             backoff_min: Duration::from_millis(50),
             backoff_max: Duration::from_secs(1),

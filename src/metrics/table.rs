@@ -90,6 +90,13 @@ groups! {
         /// Time from the end of a request's head to the last byte of its response, by kind of
         /// route.
         request_time: By<RouteKind, Histogram> = "http_request_seconds",
+        /// Bodies that were checked against a schema outside of their shard, because they have more
+        /// than 4 KiB or need many steps.
+        body_checks: Counter = "body_checks_total",
+        /// Commands that wait for such a check.
+        body_checks_waiting: Gauge = "body_checks_waiting",
+        /// Commands that got 503 because 16 others of their shard waited for such a check.
+        body_checks_refused: Counter = "body_checks_refused_total",
         /// Open connections to brokers.
         kafka_connections_open: Gauge = "kafka_connections_open",
         /// Connections to brokers that failed, or could not be established.

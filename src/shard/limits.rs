@@ -12,7 +12,7 @@ use crate::log::{Batch, Progress};
 use crate::model::SHARDS_MAX;
 use crate::route::VALUE_BYTES_MAX;
 
-use super::projection::PAGE;
+use super::work_limits::PAGE;
 
 const _: () = {
     // A record that can be read can be encoded.

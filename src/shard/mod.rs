@@ -32,6 +32,7 @@ mod topic_feed;
 mod topic_plan;
 mod totals;
 mod wait_queue;
+mod work_limits;
 
 use crate::model::{Now, ShardId};
 
@@ -50,6 +51,7 @@ pub use setup::{ClusterSecurity, ShardSetup};
 pub use snapshot::{ClusterId, CommandPlan, Layout, QueryPlan, Snapshot, StreamPlan, TopicId};
 pub use topic_plan::TopicPlan;
 pub use totals::ClientTotals;
+pub use work_limits::WorkLimits;
 
 use serving::{Serving, TurnContext};
 

@@ -6,8 +6,8 @@ use crate::config::PAGES_BYTES_MAX;
 use crate::sse::page_bytes_max;
 
 use super::active::ActiveSet;
-use super::projection::PAGE;
 use super::topic_feed::TopicFeed;
+use super::work_limits::PAGE;
 
 /// Most memory of one page. It is reserved when the page is asked for. A record larger than a page
 /// is a page of its own, and then counts as what it takes.
@@ -19,8 +19,9 @@ const _: () = {
 };
 
 /// What pages take on this shard, over all topics, and the topics whose streams wait for memory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct PageMemory {
+    bytes_max: usize,
     used: usize,
     /// Each topic asks for one page, then the next topic does. So a topic with many streams that
     /// resume does not keep another topic's from resuming.
@@ -28,6 +29,15 @@ pub(super) struct PageMemory {
 }
 
 impl PageMemory {
+    /// `bytes_max`: at least [`PAGE_BYTES_MAX`], or no page fits.
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self {
+            bytes_max: bytes_max.max(PAGE_BYTES_MAX),
+            used: 0,
+            waiting: ActiveSet::default(),
+        }
+    }
+
     /// Counts what the pages of a topic take now.
     pub(super) fn recount(&mut self, place: usize, feed: &mut TopicFeed) {
         let (before, now) = feed.recount_pages();
@@ -44,7 +54,7 @@ impl PageMemory {
 
     /// The topic whose streams may ask for a page. `None`: none waits, or there is no memory.
     pub(super) fn next_topic(&mut self) -> Option<usize> {
-        let room = self.used + PAGE_BYTES_MAX <= PAGES_BYTES_MAX;
+        let room = self.used + PAGE_BYTES_MAX <= self.bytes_max;
         room.then(|| self.waiting.pop()).flatten()
     }
 

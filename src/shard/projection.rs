@@ -14,7 +14,6 @@ use crate::sse::{CatchUpId, Feed, FeedSettings};
 use super::deferred::{Deferred, StepPlace, changed};
 use super::message::{ChangesPiece, ChangesRequest, EdgeMessage, FeedMessage, Found, Incarnation};
 use super::outbox::Outbox;
-use super::snapshot::Layout;
 use super::topic_feed::{Route, TopicFeed};
 
 /// The longest wait for the tombstone that expires first. Tombstones expire by the wall clock, and
@@ -40,6 +39,15 @@ pub(super) struct Projection {
     reported_gaps: Gaps,
     /// When the slice next drops tombstones; `None`: it has none.
     expire_at: Option<Instant>,
+}
+
+/// Whose slice a page is of, and how large it may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PageContext {
+    pub(super) me: ShardId,
+    /// The shard with the slice after this one.
+    pub(super) following: Option<ShardId>,
+    pub(super) limits: PageLimits,
 }
 
 /// Counters of a topic on this shard. They only grow, over all its incarnations.
@@ -209,16 +217,16 @@ impl Projection {
     }
 
     /// A page of the slice.
-    pub(super) fn scan(&self, after: Option<&(KeyHash, Box<[u8]>)>) -> Option<Page> {
+    fn scan(&self, after: Option<&(KeyHash, Box<[u8]>)>, page: PageLimits) -> Option<Page> {
         let slice = self.slice.as_ref().filter(|_| self.live)?;
-        Some(slice.page(after.map(|(hash, key)| (*hash, &**key)), PAGE))
+        Some(slice.page(after.map(|(hash, key)| (*hash, &**key)), page))
     }
 
     /// A page of the slice's *changes*.
-    pub(super) fn changes(&self, request: &ChangesRequest) -> Option<Changes> {
+    fn changes(&self, request: &ChangesRequest, page: PageLimits) -> Option<Changes> {
         let slice = self.slice.as_ref().filter(|_| self.live)?;
         let key = request.key.as_ref().map(|(hash, key)| (*hash, &**key));
-        Some(slice.changes(&request.since, &request.below, request.after, key, PAGE))
+        Some(slice.changes(&request.since, &request.below, request.after, key, page))
     }
 
     /// Whether this shard's slice is complete. The home reports what other slices lack.
@@ -242,34 +250,21 @@ pub(super) const SLICE_START: ChangeCursor = ChangeCursor {
     offset: Offset(0),
 };
 
-/// A piece of a collection or of *changes*: what one turn may spend on one client.
-pub(super) const PAGE: PageLimits = PageLimits {
-    entries: 256,
-    bytes: 64 * 1024,
-};
-
 impl Projection {
     /// Answers a request whose seq is applied.
-    pub(super) fn answer(
-        &mut self,
-        me: ShardId,
-        layout: Layout,
-        request: Deferred,
-        out: &mut Outbox,
-    ) {
+    pub(super) fn answer(&mut self, request: Deferred, pages: PageContext, out: &mut Outbox) {
         match request {
             Deferred::Scan(exchange, after) => {
-                let page = self.scan(after.as_ref());
+                let page = self.scan(after.as_ref(), pages.limits);
                 out.to_edge(exchange, EdgeMessage::Scanned(page));
             }
             Deferred::Changes(topic, request) => {
                 let question = request.question;
-                let piece = self.changes(&request).map(|changes| {
-                    let following = ShardId(me.0 + 1);
-                    let another = request.key.is_none() && following.0 < layout.shards;
+                let piece = self.changes(&request, pages.limits).map(|changes| {
+                    let following = pages.following.filter(|_| request.key.is_none());
                     let next = match changes.next {
-                        Some(cursor) => Some((me, cursor)),
-                        None => another.then_some((following, SLICE_START)),
+                        Some(cursor) => Some((pages.me, cursor)),
+                        None => following.map(|shard| (shard, SLICE_START)),
                     };
                     Box::new(ChangesPiece { changes, next })
                 });

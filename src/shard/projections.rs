@@ -18,7 +18,7 @@ use super::deferred::{Deferred, DeferredRequests, StepPlace, changed};
 use super::message::{Blocked, EdgeMessage, FeedMessage, Incarnation, Standing};
 use super::outbox::Outbox;
 use super::page_memory::{PAGE_BYTES_MAX, PageMemory};
-use super::projection::Projection;
+use super::projection::{PageContext, Projection};
 use super::snapshot::{Snapshot, TopicId};
 use super::topic_feed::Route;
 
@@ -65,6 +65,7 @@ impl Projections {
         // behind several ends. They are rejected: a page fails, a catch-up read counts as stalled.
         let connections_max = snapshot.config.settings.http.connections_max;
         let deferred = DeferredRequests::new(connections_max + snapshot.topics.end());
+        let pages = PageMemory::new(snapshot.work.pages_bytes_max);
         Self {
             me,
             snapshot,
@@ -72,7 +73,7 @@ impl Projections {
             topics,
             standing,
             deferred,
-            pages: PageMemory::default(),
+            pages,
             attention: Attention::default(),
         }
     }
@@ -363,9 +364,14 @@ impl Projections {
 
     /// Answers one of the requests whose seq is applied, topic by topic.
     pub(super) fn answer_next(&mut self, out: &mut Outbox) {
-        let (me, layout) = (self.me, self.snapshot.layout);
         let Some(topic) = self.deferred.next_topic() else {
             return;
+        };
+        let following = ShardId(self.me.0 + 1);
+        let pages = PageContext {
+            me: self.me,
+            following: (following.0 < self.snapshot.layout.shards).then_some(following),
+            limits: self.snapshot.work.page(),
         };
         let index = usize::from(topic.0);
         let Some(projection) = &mut self.topics[index] else {
@@ -376,7 +382,7 @@ impl Projections {
         };
         if incarnation == projection.incarnation.number {
             self.attention.changed.insert(index);
-            projection.answer(me, layout, request, out);
+            projection.answer(request, pages, out);
         } else {
             self.reject(request, out);
         }

@@ -8,7 +8,7 @@ use crate::model::{HashSecret, LogTag, Offset, Partition, TopicId, UnixMillis};
 use crate::shard::message::Message;
 use crate::shard::registry::Registry;
 use crate::shard::snapshot::Layout;
-use crate::sse::{Filter, Need, Sink, Slow, Start, StreamQuestion, Subscribe, Taken};
+use crate::sse::{Filter, Need, Sink, Slow, StartFrom, StreamQuestion, Subscribe, Taken};
 
 /// Few connections, so that the limit of waiting requests is reached.
 const CONFIG: &str = "http.connections_max = 16\nkafka.bootstrap = [\"localhost:9092\"]\n\
@@ -127,7 +127,7 @@ impl World {
         let request = Subscribe {
             encoding: 0,
             filter: Filter::default(),
-            start: Start::Live,
+            start: StartFrom::Live,
             last_event_id: Some(id.as_bytes()),
             slow: Slow::Disconnect,
         };

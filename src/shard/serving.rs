@@ -354,8 +354,7 @@ impl Serving {
             }
             ProjectionMessage::Open(incarnation) => {
                 if projections.on_open(topic, incarnation) {
-                    let (edge, mut cx) = self.edge(cx);
-                    edge.end_streams_of(topic, &mut cx);
+                    self.edge.end_streams_of(topic);
                 }
             }
             ProjectionMessage::Standing(standing) => projections.on_standing(topic, standing),

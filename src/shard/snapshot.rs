@@ -17,6 +17,7 @@ use crate::schema::{BodySchema, Schemas};
 
 use super::registry::{NumbersExhausted, Registry};
 use super::topic_plan::{Link, TopicPlan};
+use super::work_limits::WorkLimits;
 
 /// The routes and settings of a config, planned over the shards of the process.
 #[derive(Debug)]
@@ -40,6 +41,8 @@ pub struct Snapshot {
     pub streams: Vec<StreamPlan>,
     /// How the shards share the work.
     pub layout: Layout,
+    /// The limits of one piece of work.
+    pub work: WorkLimits,
     /// Every cluster, with its place in the config.
     clusters: IdTable<ClusterId, ConfigIndex>,
 }
@@ -162,6 +165,7 @@ impl Snapshot {
             queries,
             streams,
             layout,
+            work: WorkLimits::default(),
             clusters,
         })
     }
@@ -181,10 +185,11 @@ impl Snapshot {
         self
     }
 
-    /// The topics of every command route of this snapshot or an earlier one: commands, and replies.
+    /// The topics of every command route of this snapshot or an earlier one: that of commands, and
+    /// that of their table, which is the topic of replies, or of one-way commands their own.
     pub(super) fn linked_topics(&self) -> impl Iterator<Item = (TopicId, TopicId)> {
         let links = self.links.iter();
-        links.filter_map(|(_, link)| Some((link.commands, link.replies?)))
+        links.map(|(_, link)| (link.commands, link.replies.unwrap_or(link.commands)))
     }
 
     /// The plan of a topic. A shard takes over only snapshots with the same topics, so that every

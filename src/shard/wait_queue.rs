@@ -15,6 +15,8 @@ use crate::model::Instant;
 /// | a seq of a projection | topic, seq | `(topic, Seq(0))..=(topic, applied)` |
 /// | a cut of a home | topic, partition, offset | `(t, p, Offset(0))..=(t, p, next)` |
 /// | a key | the key's hash | `hash..=hash` |
+/// | a turn in the order of arrival | the arrival's number | `first..=last` |
+/// | any news | how much was known when it was last looked at | `0..=known - 1` |
 ///
 /// A cut has an offset per partition. Its request waits for the first partition that is short of
 /// its offset, and is inserted again if then another one is short.
@@ -22,6 +24,9 @@ use crate::model::Instant;
 /// A waiter waits for one condition at a time, so the queue is bounded by the waiters there are.
 /// The limit is a second line of defence. Every operation is O(log n), but for the count, and an
 /// empty queue holds no memory.
+///
+/// A condition may be met for thousands of requests at once. An owner whose answers are not cheap
+/// takes a few a turn, and [`WaitQueue::is_met`] says whether some are left.
 ///
 /// Take what is met before what has expired: a shard that was delayed then answers what it can.
 #[derive(Debug)]
@@ -38,7 +43,7 @@ pub(super) struct WaitQueue<W, C, T> {
 #[derive(Debug)]
 struct Request<W, T> {
     waiter: W,
-    deadline: Instant,
+    deadline: Option<Instant>,
     request: T,
 }
 
@@ -54,8 +59,9 @@ impl<W: Copy + Ord, C: Clone + Ord, T> WaitQueue<W, C, T> {
         }
     }
 
-    /// Keeps a request until `condition` is met or `deadline` expires. Drops an earlier request of
-    /// the waiter, which has no use for that answer any more.
+    /// Keeps a request until `condition` is met or `deadline` expires. Without a deadline it waits
+    /// until it is met or cancelled. Drops an earlier request of the waiter, which has no use for
+    /// that answer any more.
     ///
     /// # Errors
     /// The queue is full. Returns the request, to be rejected.
@@ -63,17 +69,18 @@ impl<W: Copy + Ord, C: Clone + Ord, T> WaitQueue<W, C, T> {
         &mut self,
         waiter: W,
         condition: C,
-        deadline: Instant,
+        deadline: impl Into<Option<Instant>>,
         request: T,
     ) -> Result<(), T> {
+        let deadline = deadline.into();
         self.cancel(waiter);
-        if self.requests.len() >= self.waiters_max {
+        if self.is_full() {
             return Err(request);
         }
         self.arrivals += 1;
         let place = (condition, self.arrivals);
         self.by_waiter.insert(waiter, place.clone());
-        self.by_deadline.insert((deadline, waiter));
+        self.by_deadline.extend(deadline.map(|at| (at, waiter)));
         let request = Request {
             waiter,
             deadline,
@@ -88,10 +95,22 @@ impl<W: Copy + Ord, C: Clone + Ord, T> WaitQueue<W, C, T> {
         self.requests.len()
     }
 
+    /// Whether a request of another waiter finds no place.
+    pub(super) fn is_full(&self) -> bool {
+        self.requests.len() >= self.waiters_max
+    }
+
     /// Removes the waiter's request, if it has one.
     pub(super) fn cancel(&mut self, waiter: W) -> Option<T> {
         let place = self.by_waiter.remove(&waiter)?;
         self.remove(&place)
+    }
+
+    /// Drops all requests. Arrivals count on.
+    pub(super) fn clear(&mut self) {
+        self.requests.clear();
+        self.by_waiter.clear();
+        self.by_deadline.clear();
     }
 
     /// How many requests have a condition in `met`.
@@ -130,7 +149,7 @@ impl<W: Copy + Ord, C: Clone + Ord, T> WaitQueue<W, C, T> {
         self.cancel(waiter)
     }
 
-    /// When [`Self::next_expired`] next has work. `None`: the queue is empty.
+    /// When [`Self::next_expired`] next has work. `None`: no request has a deadline.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.by_deadline.first().map(|(deadline, _)| *deadline)
     }
@@ -142,7 +161,9 @@ impl<W: Copy + Ord, C: Clone + Ord, T> WaitQueue<W, C, T> {
             request,
         } = self.requests.remove(place)?;
         self.by_waiter.remove(&waiter);
-        self.by_deadline.remove(&(deadline, waiter));
+        if let Some(at) = deadline {
+            self.by_deadline.remove(&(at, waiter));
+        }
         Some(request)
     }
 }

@@ -1,9 +1,9 @@
 //! What one subscriber is sent: its own bytes first, then frames of the window as they are or, as
 //! long as it is private, with ids of its own. A call makes at most one offer of frames.
 
-use super::catch_up::CatchUps;
 use super::cursor::Cursor;
 use super::ids::Ids;
+use super::joined_catch_ups::JoinedCatchUps;
 use super::lines;
 use super::log_view::LogView;
 use super::offer::Offer;
@@ -58,7 +58,7 @@ pub(super) struct Sender<'a, S> {
     pub(super) group: &'a Group,
     pub(super) log: &'a LogView,
     pub(super) trail: &'a Trail,
-    pub(super) catch_ups: &'a CatchUps,
+    pub(super) catch_ups: &'a JoinedCatchUps,
     pub(super) ids: &'a mut Ids,
     pub(super) scratch: &'a mut Scratch,
     pub(super) counts: &'a mut FeedCounts,

@@ -1,16 +1,16 @@
 //! The streams of one topic incarnation on one shard. The feed composes the parts and hands each
 //! call to the part that it concerns: `log_view.rs` (what can be sent), `plan.rs` (from where a
 //! client is served), `deliver.rs` (sending to one client), `pages.rs` (what a page writes, and its
-//! memory), `epoch_walk.rs`, `catch_up.rs`, `questions.rs`, `heartbeat.rs`.
+//! memory), `epoch_walk.rs`, `joined_catch_ups.rs`, `questions.rs`, `heartbeat.rs`.
 
 use std::sync::Arc;
 
-use super::catch_up::CatchUps;
 use super::cursor::Cursor;
 use super::deliver::{Outcome, Sender};
 use super::epoch_walk::{EPOCH_SLOTS_MAX, EpochWalk};
 use super::heartbeat::Heartbeats;
 use super::ids::Ids;
+use super::joined_catch_ups::JoinedCatchUps;
 use super::log_view::LogView;
 use super::pages::{PageBytes, PageWriter};
 use super::plan::Planner;
@@ -38,7 +38,7 @@ pub struct Feed {
     trail: Trail,
     subscribers: SubscriberIndex,
     questions: Questions,
-    catch_ups: CatchUps,
+    catch_ups: JoinedCatchUps,
     pages: PageBytes,
     epoch_walk: EpochWalk,
     heartbeats: Heartbeats,
@@ -62,7 +62,7 @@ impl Feed {
             trail: Trail::new(seq),
             subscribers: SubscriberIndex::new(settings.encodings.len()),
             questions: Questions::default(),
-            catch_ups: CatchUps::default(),
+            catch_ups: JoinedCatchUps::default(),
             pages: PageBytes::default(),
             epoch_walk: EpochWalk::default(),
             heartbeats: Heartbeats::new(&settings),

@@ -34,7 +34,6 @@
 //! turn's budget is spent; then [`Feed::next_need`] and [`Feed::next_credit`] until they are empty,
 //! and [`Feed::next_page`] as long as the shard has memory for pages.
 
-mod catch_up;
 mod cursor;
 mod deliver;
 mod encode;
@@ -43,6 +42,7 @@ mod epochs;
 mod feed;
 mod heartbeat;
 mod ids;
+mod joined_catch_ups;
 mod lines;
 mod log_view;
 mod offer;
@@ -63,7 +63,7 @@ pub use encode::{Encoder, Encoding, Payload, RECORD_BYTES_MAX, page_bytes_max};
 pub use feed::Feed;
 pub use request::{
     CatchUpId, Credit, Delivery, ENCODINGS_MAX, FeedCounts, FeedSettings, Filter, Need, PageCursor,
-    PageEntry, Slow, Start, StreamQuestion, Subscribe, WaitsAt,
+    PageEntry, Slow, StartFrom, StreamQuestion, Subscribe, WaitsAt,
 };
 pub use sink::{SINK_SLICES_MAX, Sink, Taken};
 

@@ -20,7 +20,7 @@ pub(super) const SCAN_FRAMES_MAX: usize = 4096;
 
 /// A run of frames of one block: one slice.
 #[derive(Clone, Copy)]
-struct Piece<'a> {
+struct FrameRun<'a> {
     seq: Seq,
     block: &'a Block,
     from: u32,
@@ -30,7 +30,7 @@ struct Piece<'a> {
 /// One offer of frames from the window.
 pub(super) struct Offer<'a> {
     pub(super) slices: SmallVec<[IoSlice<'a>; SLICES_MAX]>,
-    pieces: SmallVec<[Piece<'a>; SLICES_MAX]>,
+    runs: SmallVec<[FrameRun<'a>; SLICES_MAX]>,
     pub(super) bytes: usize,
     pub(super) frames: u64,
     /// Where the subscriber continues once all is taken.
@@ -52,7 +52,7 @@ impl<'a> Offer<'a> {
     pub(super) fn at(cursor: Cursor) -> Self {
         Self {
             slices: SmallVec::new(),
-            pieces: SmallVec::new(),
+            runs: SmallVec::new(),
             bytes: 0,
             frames: 0,
             cursor,
@@ -83,62 +83,62 @@ impl<'a> Offer<'a> {
                 self.cursor = cursor_at(seq, block, to);
                 continue;
             }
-            let piece = Piece {
+            let run = FrameRun {
                 seq,
                 block,
                 from,
                 to,
             };
-            let (mut piece, mut bytes) = (piece, piece.bytes());
+            let (mut run, mut bytes) = (run, run.bytes());
             let room = limit.saturating_sub(self.bytes);
             if bytes.len() > room {
-                piece = match piece.fit(room) {
+                run = match run.fit(room) {
                     Some(fitting) => fitting,
                     // The frame is larger than the limit: it is offered alone, and the transport
                     // splits it.
-                    None if self.pieces.is_empty() => {
+                    None if self.runs.is_empty() => {
                         let to = from + 1;
-                        Piece { to, ..piece }
+                        FrameRun { to, ..run }
                     }
                     None => {
                         self.more = true;
                         return;
                     }
                 };
-                bytes = piece.bytes();
+                bytes = run.bytes();
             }
             self.bytes += bytes.len();
-            self.frames += u64::from(piece.to - piece.from);
+            self.frames += u64::from(run.to - run.from);
             self.slices.push(IoSlice::new(bytes));
-            self.cursor = cursor_at(seq, block, piece.to);
-            self.pieces.push(piece);
+            self.cursor = cursor_at(seq, block, run.to);
+            self.runs.push(run);
         }
     }
 
     pub(super) fn reached(&self, mut taken: usize) -> Reached<'a> {
         let mut last = None;
-        for piece in &self.pieces {
-            let len = piece.bytes().len();
+        for run in &self.runs {
+            let len = run.bytes().len();
             if taken >= len {
                 taken -= len;
-                last = Some((piece.block, piece.to as usize - 1));
+                last = Some((run.block, run.to as usize - 1));
                 continue;
             }
-            let frames = piece.block.frames();
-            let at = frames[piece.from as usize].start + u32_of(taken);
-            let (from, to) = (piece.from as usize, piece.to as usize);
+            let frames = run.block.frames();
+            let at = frames[run.from as usize].start + u32_of(taken);
+            let (from, to) = (run.from as usize, run.to as usize);
             let frame = from + frames[from..to].partition_point(|f| f.start <= at) - 1;
             let whole = frames[frame].start == at;
             if whole && frame > from {
-                last = Some((piece.block, frame - 1));
+                last = Some((run.block, frame - 1));
             } else if !whole {
-                last = Some((piece.block, frame));
+                last = Some((run.block, frame));
             }
-            let end = if whole { at } else { piece.block.end(frame) };
+            let end = if whole { at } else { run.block.end(frame) };
             let next = if whole { frame } else { frame + 1 };
             return Reached {
-                cursor: cursor_at(piece.seq, piece.block, u32_of(next)),
-                rest: &piece.block.bytes()[at as usize..end as usize],
+                cursor: cursor_at(run.seq, run.block, u32_of(next)),
+                rest: &run.block.bytes()[at as usize..end as usize],
                 last,
             };
         }
@@ -148,15 +148,12 @@ impl<'a> Offer<'a> {
 
     /// How many frames of the offer are before a cursor.
     pub(super) fn frames_before(&self, cursor: Cursor) -> u64 {
-        let count = |piece: &Piece<'_>| match cursor.seq.cmp(&piece.seq) {
+        let count = |run: &FrameRun<'_>| match cursor.seq.cmp(&run.seq) {
             Ordering::Less => 0,
-            Ordering::Equal => cursor.frame.clamp(piece.from, piece.to) - piece.from,
-            Ordering::Greater => piece.to - piece.from,
+            Ordering::Equal => cursor.frame.clamp(run.from, run.to) - run.from,
+            Ordering::Greater => run.to - run.from,
         };
-        self.pieces
-            .iter()
-            .map(|piece| u64::from(count(piece)))
-            .sum()
+        self.runs.iter().map(|run| u64::from(count(run))).sum()
     }
 }
 
@@ -167,7 +164,7 @@ impl Reached<'_> {
         let progress = match self.last {
             Some((block, frame)) => ClientProgress::at_frame(block, frame),
             None if subscriber.own().progress.is_some() => return,
-            None => ClientProgress::before(offer.pieces[0].block),
+            None => ClientProgress::before(offer.runs[0].block),
         };
         subscriber.own().progress = progress;
     }
@@ -204,7 +201,7 @@ fn next_frames(group: &Group, block: &Block, frame: u32, scanned: &mut usize) ->
     (from, to)
 }
 
-impl<'a> Piece<'a> {
+impl<'a> FrameRun<'a> {
     fn bytes(&self) -> &'a [u8] {
         let start = self.block.frames()[self.from as usize].start;
         let end = self.block.end(self.to as usize - 1);

@@ -6,7 +6,7 @@ use super::ids::Ids;
 use super::lines;
 use super::log_view::LogView;
 use super::progress::ClientProgress;
-use super::request::{FeedCounts, FeedSettings, Start, Subscribe};
+use super::request::{FeedCounts, FeedSettings, StartFrom, Subscribe};
 use super::source::{Changes, Source};
 use super::subscriber::{Own, Subscriber};
 use crate::log::{EventId, GapReason, Next, Notice};
@@ -39,9 +39,9 @@ impl Planner<'_> {
             Ok(Some(progress)) if progress.tag != self.settings.tag => {
                 // Every record of the new log is new to the client.
                 let start = if self.settings.compacted {
-                    Start::Snapshot
+                    StartFrom::Snapshot
                 } else {
-                    Start::Earliest
+                    StartFrom::Earliest
                 };
                 self.start(new, encoding, start, Some(GapReason::Recreated));
             }
@@ -53,45 +53,60 @@ impl Planner<'_> {
         }
     }
 
-    /// Starts a client that holds nothing. `why`: the client thought otherwise. The id comes first.
-    /// Without it, a client that disconnects before its first event would start again and miss the
-    /// events between.
+    /// Starts a client that holds nothing that counts. `why`: the client brought an id, which is of
+    /// no use here, so its start is a gap.
+    ///
+    /// | start | compacted topic | other topic |
+    /// |---|---|---|
+    /// | live | from the newest step on | from the newest step on |
+    /// | earliest | the window if it has the whole log, else a snapshot | from the log's start on |
+    /// | snapshot | a snapshot | from the log's start on |
+    ///
+    /// A snapshot is *changes* since the log's start: the newest record of each key.
     fn start(
         &mut self,
         new: &mut Subscriber,
         encoding: usize,
-        start: Start,
+        start: StartFrom,
         why: Option<GapReason>,
     ) {
-        let compacted = self.settings.compacted;
-        let snapshot = start == Start::Snapshot && compacted;
-        let own = new.own();
-        let (log, position_events) = (self.log, self.settings.position_events);
+        let snapshot = start == StartFrom::Snapshot && self.settings.compacted;
+        self.set_start(new.own(), start, snapshot);
+        self.put_start(new.own(), snapshot, why);
+        if !self.settings.compacted || start == StartFrom::Live {
+            return self.resume(new, encoding);
+        }
+        // A client that has seen nothing can't have missed a delete. So it is sent no `tombstones`
+        // gap, however old the log's time is, as `resume` would send one.
+        if snapshot || !self.read_window(new, encoding) {
+            self.read_changes(new);
+        }
+    }
+
+    /// Sets what a client counts as holding before its first record.
+    fn set_start(&self, own: &mut Own, start: StartFrom, snapshot: bool) {
+        let (log, time) = (self.log, self.log.time());
         own.progress = Some(match start {
-            Start::Live => ClientProgress::private(log.cut().clone(), log.time()),
-            Start::Snapshot if snapshot => ClientProgress::start_over(),
-            Start::Earliest | Start::Snapshot => {
-                ClientProgress::private(log.start().clone(), log.time())
+            StartFrom::Live => ClientProgress::private(log.cut().clone(), time),
+            // Until the snapshot is complete, its ids ask to start over.
+            StartFrom::Snapshot if snapshot => ClientProgress::start_over(),
+            StartFrom::Snapshot | StartFrom::Earliest => {
+                ClientProgress::private(log.start().clone(), time)
             }
         });
+    }
+
+    /// Writes the first bytes of a client that starts. The id comes first. Without it, a client
+    /// that disconnects before its first event would start again and miss the events between.
+    fn put_start(&mut self, own: &mut Own, snapshot: bool, why: Option<GapReason>) {
         match why {
             Some(why) => {
                 self.counts.gaps += 1;
                 own.put_gap(None, why, self.ids);
             }
+            // Nothing counts yet, so there is no position. The line ends the `retry:` field.
             None if snapshot => own.unsent.push(b"\n"),
-            None => own.put_position(position_events, self.ids),
-        }
-        match start {
-            // A client that has seen nothing can't have missed a delete. So it is sent no
-            // `tombstones` gap, however old the log's time is.
-            Start::Snapshot if compacted => self.read_changes(new),
-            Start::Earliest if compacted => {
-                if !self.read_window(new, encoding) {
-                    self.read_changes(new);
-                }
-            }
-            _ => self.resume(new, encoding),
+            None => own.put_position(self.settings.position_events, self.ids),
         }
     }
 

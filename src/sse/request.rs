@@ -44,7 +44,7 @@ pub struct Subscribe<'a> {
     /// Which records it is sent.
     pub filter: Filter<'a>,
     /// Where it starts if it brings no id.
-    pub start: Start,
+    pub start: StartFrom,
     /// `Last-Event-ID` as it came; an empty one counts as none.
     pub last_event_id: Option<&'a [u8]>,
     /// What happens once it falls out of the window.
@@ -60,7 +60,7 @@ pub struct Filter<'a> {
 
 /// Where a stream without an id starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
+pub enum StartFrom {
     /// With the next record that is appended.
     Live,
     /// With all that the log still has; on compacted topics with the newest record of each key.

@@ -19,7 +19,7 @@ use sluicegate::model::{
     Now, Offset, Partition, ShardId, UnixMillis,
 };
 use sluicegate::sse::{
-    Encoder, Encoding, Feed, FeedSettings, Filter, Sink, Slow, Start, Subscribe, Taken,
+    Encoder, Encoding, Feed, FeedSettings, Filter, Sink, Slow, StartFrom, Subscribe, Taken,
 };
 
 /// A shard with many streams, which `cargo bench --bench fanout` runs too.
@@ -174,7 +174,7 @@ fn fan_out(filtered: bool, steps: usize) -> (u64, u64, u64) {
         let filter = Filter {
             key: filtered.then(|| (SECRET.hash(&key), &key[..])),
         };
-        let start = Start::Live;
+        let start = StartFrom::Live;
         let (encoding, last_event_id, slow) = (0, None, Slow::Disconnect);
         feed.subscribe(
             ExchangeId {

@@ -80,3 +80,50 @@ fn the_paths_of_locations_belong_to_the_gateway() {
         assert!(said.contains("is not a valid route name"), "{said}");
     }
 }
+
+/// A command without replies.
+fn one_way(keys: &str) -> String {
+    COMMAND.replace("replies = \"b\"\n", keys)
+}
+
+/// The findings of a config that is accepted.
+fn warnings(text: &str) -> String {
+    load(file(text)).expect("accepted").report.render(false)
+}
+
+#[test]
+fn a_one_way_route_says_what_is_not_promised() {
+    assert_eq!(warnings(&one_way("one_way_status = 204\n")), "");
+    let said = warnings(&one_way("idempotency = \"required\"\n"));
+    assert!(
+        said.contains("a retry after the first attempt was appended"),
+        "{said}"
+    );
+    assert!(
+        said.contains("dedupe = \"strict\"") && said.contains("gateway.toml:3:9"),
+        "{said}"
+    );
+    let said = warnings(&one_way("idempotency = \"required\"\ndedupe = \"local\"\n"));
+    assert!(said.contains("gateway.toml:6:10"), "{said}");
+    let strict = one_way("idempotency = \"required\"\ndedupe = \"strict\"\n");
+    assert_eq!(warnings(&strict), "");
+    let said = warnings(&one_way("condition = \"required\"\n"));
+    assert!(
+        said.contains("no client learns whether its condition held"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_route_with_replies_has_no_status_of_its_own() {
+    let said = refused(&format!("{COMMAND}one_way_status = 202\n"));
+    assert!(said.contains("has the status of the reply"), "{said}");
+    assert!(said.contains("gateway.toml:6:18"), "{said}");
+}
+
+#[test]
+fn a_tombstone_has_no_body_to_check() {
+    let said = refused(&format!("{DELETE}tombstone = true\nschema = \"a.json\"\n"));
+    assert!(said.contains("a tombstone has no body"), "{said}");
+    assert!(load(file(&format!("{DELETE}schema = \"a.json\"\n"))).is_ok());
+}

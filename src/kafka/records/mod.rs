@@ -26,7 +26,7 @@ pub use codec::Unpacker;
 pub(crate) use encode::{Sequence, batch_len_max, encode};
 pub use limits::PieceLimits;
 pub use transactions::Aborted;
-pub use walk::{Advance, Fetched, Piece, Progress, Walk, walk};
+pub use walk::{Advance, Fetched, Piece, Walk, WalkProgress, walk};
 
 /// Why records can't be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -115,7 +115,7 @@ impl Seen {
     }
 }
 
-fn read(records: Bytes, from: u64, aborted: Vec<Aborted>) -> (Seen, Progress) {
+fn read(records: Bytes, from: u64, aborted: Vec<Aborted>) -> (Seen, WalkProgress) {
     let fetched = Fetched {
         partition: Partition(4),
         records,

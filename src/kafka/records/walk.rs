@@ -38,7 +38,7 @@ pub enum Piece {
 
 /// How far the walk got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
+pub struct WalkProgress {
     /// The position at which reading continues.
     pub next: Next,
     /// Why it can't continue within these bytes: not even the batch's end is known.
@@ -107,7 +107,7 @@ pub enum Advance {
     /// A piece, and the place after it.
     Piece(Piece, Next),
     /// The walk has ended. The last piece before this was `Records`.
-    Done(Progress),
+    Done(WalkProgress),
 }
 
 /// Reads batches until the bytes end or `budget`, the unpacked bytes allowed, is used up (but one
@@ -119,7 +119,7 @@ pub fn walk(
     limits: PieceLimits,
     budget: &mut u64,
     mut sink: impl FnMut(Piece, Next),
-) -> Progress {
+) -> WalkProgress {
     let mut walk = Walk::new(fetched, limits);
     loop {
         match walk.advance(unpacker, budget) {
@@ -222,7 +222,7 @@ impl Walk {
                 Stage::Over(stuck) => {
                     let cut_short = self.had_bytes && self.batches == 0 && stuck.is_none();
                     self.stage = Stage::Over(stuck);
-                    return Advance::Done(Progress {
+                    return Advance::Done(WalkProgress {
                         next,
                         stuck,
                         cut_short,

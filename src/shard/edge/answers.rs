@@ -123,6 +123,8 @@ impl Answers {
     ) {
         let exchanges = &mut turns.clients.exchanges;
         exchanges.give_back_body_check();
+        let waiting = &mut cx.metrics.general.body_checks_waiting;
+        waiting.set(exchanges.body_checks());
         let refused = match turns.leaving {
             Leaving::Drain(_) => Some(Failure::Draining.into()),
             Leaving::No | Leaving::Grace => Refused::of_verdict(verdict),

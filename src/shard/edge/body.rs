@@ -51,7 +51,7 @@ struct Owed {
 
 /// The result of a call to [`Body::flush`].
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Progress {
+pub(super) struct FlushProgress {
     /// Whether any bytes still wait for the socket.
     pub(super) flushed: Flushed,
     /// Bytes of the body that were sent, for the counters.
@@ -91,7 +91,7 @@ impl Body {
     }
 
     /// Sends the owed bytes, then ciphertext that waits, as far as the socket takes them.
-    pub(super) fn flush(&mut self, socket: SocketId, io: &mut impl Io) -> Progress {
+    pub(super) fn flush(&mut self, socket: SocketId, io: &mut impl Io) -> FlushProgress {
         let waiting = self.transport.waiting();
         let mut sent = 0;
         if let Some(owed) = &mut self.owed {
@@ -99,7 +99,7 @@ impl Body {
             match self.transport.send(socket, io, &[rest]) {
                 Sent::Bytes(taken) => sent = taken,
                 Sent::Gone => {
-                    return Progress {
+                    return FlushProgress {
                         flushed: Flushed::Gone,
                         sent,
                         moved: false,
@@ -115,7 +115,7 @@ impl Body {
             Flushed::All if self.owed.is_some() => Flushed::Part,
             flushed => flushed,
         };
-        Progress {
+        FlushProgress {
             flushed,
             sent,
             moved: sent > 0 || self.transport.waiting() < waiting,

@@ -3,6 +3,7 @@
 //! slot and a small box; one that carries an event stream has no box.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,20 @@ struct Slot {
     connection: Connection,
     /// When the wheel wakes the connection. An entry of the wheel that fires earlier is stale.
     armed: Option<Instant>,
+}
+
+impl Slot {
+    /// The stream of the slot with this index, if it has one.
+    fn stream(&self, index: u32) -> Option<(SocketId, &Stream)> {
+        let Connection::Stream(connection) = &self.connection else {
+            return None;
+        };
+        let socket = SocketId {
+            slot: index,
+            generation: self.generation,
+        };
+        Some((socket, &connection.stream))
+    }
 }
 
 /// The connection in a slot.
@@ -269,10 +284,13 @@ impl Connections {
         }
     }
 
-    /// Collects the connections whose timers are due, for [`Self::next_due`].
+    /// Collects the connections whose timers are due, for [`Self::next_due`], once those collected
+    /// before are taken.
     pub(super) fn expire(&mut self, now: Instant) {
-        self.wheel.expire(now, &mut self.due);
-        self.due.reverse(); // `next_due` takes from the end.
+        if self.due.is_empty() {
+            self.wheel.expire(now, &mut self.due);
+            self.due.reverse(); // `next_due` takes from the end.
+        }
     }
 
     /// The next connection whose timer is due.
@@ -292,21 +310,31 @@ impl Connections {
 
     /// When [`Self::expire`] next has work. `None`: no timer is armed.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
+        if !self.due.is_empty() {
+            return Some(Instant::ZERO);
+        }
         self.wheel.next_deadline()
+    }
+
+    /// How many slots there are.
+    pub(super) const fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The streams in a range of slots.
+    pub(super) fn streams_in(
+        &self,
+        slots: Range<usize>,
+    ) -> impl Iterator<Item = (SocketId, &Stream)> {
+        let first = slots.start as u32;
+        (first..)
+            .zip(&self.slots[slots])
+            .filter_map(|(index, slot)| slot.stream(index))
     }
 
     /// The streams, in the order of the slots.
     pub(super) fn all_streams(&self) -> impl Iterator<Item = (SocketId, &Stream)> {
-        (0..).zip(&self.slots).filter_map(|(index, slot)| {
-            let Connection::Stream(connection) = &slot.connection else {
-                return None;
-            };
-            let socket = SocketId {
-                slot: index,
-                generation: slot.generation,
-            };
-            Some((socket, &connection.stream))
-        })
+        self.streams_in(0..self.slots.len())
     }
 
     /// Every socket with an HTTP/1.1 connection.

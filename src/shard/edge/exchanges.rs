@@ -214,6 +214,11 @@ impl Exchanges {
         free
     }
 
+    /// The number of bodies that are checked outside the shard.
+    pub(super) const fn body_checks(&self) -> u64 {
+        self.body_checks as u64
+    }
+
     /// A verdict has arrived.
     pub(super) const fn give_back_body_check(&mut self) {
         self.body_checks = self.body_checks.saturating_sub(1);

@@ -170,9 +170,15 @@ impl Site {
         let schema = checked.inspect_err(|_| commands.bump(CommandOutcome::Invalid))?;
         let made = cx.commands.make(self, index, asked.params, asked.request);
         let made = made.inspect_err(|_| commands.bump(CommandOutcome::Invalid))?;
-        if schema.is_some() && !cx.exchanges.take_body_check() {
-            commands.bump(CommandOutcome::Shed);
-            return Err(Failure::Overloaded.into());
+        if schema.is_some() {
+            let general = &mut cx.metrics.general;
+            if !cx.exchanges.take_body_check() {
+                commands.bump(CommandOutcome::Shed);
+                general.body_checks_refused.bump();
+                return Err(Failure::Overloaded.into());
+            }
+            general.body_checks.bump();
+            general.body_checks_waiting.set(cx.exchanges.body_checks());
         }
         let tenant = Tenant::of(&identity_of(asked.request), cx.peer);
         let route = &self.snapshot.config.commands[index];

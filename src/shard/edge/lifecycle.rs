@@ -27,6 +27,10 @@ use super::streams::Streams;
 use super::transport::Transport;
 use super::turns::Turns;
 
+/// Connections whose timers one turn handles. Thousands may be due at once, after an outage of the
+/// network.
+const TIMERS_MAX: usize = 256;
+
 /// The clients of one shard.
 #[derive(Debug)]
 pub(in crate::shard) struct Edge {
@@ -154,13 +158,9 @@ impl Edge {
         self.streams.deliver(&mut self.turns.clients, cx)
     }
 
-    /// Ends every stream of a topic that was re-created or cut back. Each client resumes by its id.
-    pub(in crate::shard) fn end_streams_of<I: Io>(
-        &mut self,
-        topic: TopicId,
-        cx: &mut EdgeContext<'_, I>,
-    ) {
-        self.streams.end_topic(topic, &mut self.turns.clients, cx);
+    /// Ends the streams of a topic that was re-created or cut back. Each client resumes by its id.
+    pub(in crate::shard) fn end_streams_of(&mut self, topic: TopicId) {
+        self.streams.end_topic(topic);
     }
 
     /// Whether connections wait to be served.
@@ -217,7 +217,10 @@ impl Edge {
     pub(in crate::shard) fn on_time<I: Io>(&mut self, cx: &mut EdgeContext<'_, I>) {
         let now = cx.now.mono;
         self.turns.clients.connections.expire(now);
-        while let Some(socket) = self.turns.clients.connections.next_due(now) {
+        for _ in 0..TIMERS_MAX {
+            let Some(socket) = self.turns.clients.connections.next_due(now) else {
+                break;
+            };
             match self.turns.clients.connections.kind(socket) {
                 Some(Kind::Http1) => self.on_timer(socket, cx),
                 Some(Kind::Stream) => {

@@ -191,8 +191,27 @@ pub(super) fn outcome_of(refused: &Refused) -> CommandOutcome {
         () if is(Failure::Overloaded) || is(Failure::NotReady) => CommandOutcome::Shed,
         () if is(Failure::Draining) => CommandOutcome::Shed,
         () if is(Failure::TopicUnavailable) => CommandOutcome::Refused,
+        () if is(Failure::InvalidBody) || is(Failure::MalformedBody) => CommandOutcome::Invalid,
         () if is(Failure::CommandInProgress) => CommandOutcome::InProgress,
         () if is(Failure::CommandTooLarge) || is(Failure::RecordRefused) => CommandOutcome::Invalid,
         () => CommandOutcome::Answered,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::Verdict;
+
+    #[test]
+    fn a_body_that_was_refused_outside_the_shard_counts_as_invalid() {
+        for verdict in [
+            Verdict::Invalid(Vec::new()),
+            Verdict::NotJson(String::new()),
+            Verdict::Unfinished,
+        ] {
+            let refused = Refused::of_verdict(verdict).expect("it is no valid body");
+            assert_eq!(outcome_of(&refused), CommandOutcome::Invalid, "{refused:?}");
+        }
     }
 }

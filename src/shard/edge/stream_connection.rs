@@ -9,7 +9,7 @@ use crate::model::{ExchangeId, Instant, RouteId, TopicId, u32_of};
 use crate::shard::ciphertext::Flushed;
 use crate::shard::io::{Io, Read, SocketId};
 
-use super::body::{Body, BodySink, Progress};
+use super::body::{Body, BodySink, FlushProgress};
 
 /// Bytes that a client may send on a stream, where nothing is left to say, before it is closed.
 const NOISE_BYTES_MAX: u32 = 16 * 1024;
@@ -105,7 +105,7 @@ impl StreamConnection {
         io: &mut impl Io,
         now: Instant,
     ) -> (Flushed, usize) {
-        let Progress {
+        let FlushProgress {
             flushed,
             sent,
             moved,

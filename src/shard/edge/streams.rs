@@ -12,7 +12,7 @@ use crate::metrics::{CloseReason, StreamEnd};
 use crate::model::{ExchangeId, FastRandom, Id as _, Instant, TopicId, millis};
 use crate::shard::ciphertext::Flushed;
 use crate::shard::io::{Io, Part, SocketId};
-use crate::sse::{Delivery, Feed, Filter, Slow, Start, Subscribe};
+use crate::sse::{Delivery, Feed, Filter, Slow, StartFrom, Subscribe};
 
 use super::body::Body;
 use super::clients::Clients;
@@ -38,6 +38,31 @@ pub(super) struct Streams {
     jitter: FastRandom,
     /// When the drain ends which stream, the next one first.
     drain: VecDeque<(Instant, SocketId)>,
+    /// Topics whose streams are being ended, each at most once.
+    ended: VecDeque<EndedTopic>,
+}
+
+/// Streams that one turn ends because their topic was re-created or cut back, and the connections
+/// that it looks at for them. Each end writes to a socket.
+const ENDS_MAX: usize = 64;
+const ENDS_LOOKED_AT_MAX: usize = 4096;
+
+/// An incarnation of a topic that has ended, and how many connections were looked at.
+#[derive(Clone, Copy, Debug)]
+struct EndedTopic {
+    topic: TopicId,
+    /// The number of the first stream that may belong to a later incarnation.
+    before: u32,
+    looked_at: usize,
+}
+
+impl EndedTopic {
+    fn has(&self, stream: &Stream) -> bool {
+        // The numbers wrap around: of two, the one that is less than half a round behind is older.
+        let age = self.before.wrapping_sub(stream.opened);
+        let is_older = (1..=u32::MAX / 2).contains(&age);
+        stream.topic == self.topic && is_older && stream.ending.is_none()
+    }
 }
 
 impl Streams {
@@ -47,6 +72,7 @@ impl Streams {
             chunk_head: ChunkHead::new(0),
             jitter,
             drain: VecDeque::new(),
+            ended: VecDeque::new(),
         }
     }
 
@@ -228,8 +254,10 @@ impl Streams {
             (Flushed::All, Some(ending)) => self.close(socket, ending, clients, cx),
             (Flushed::All, None) => {
                 connection.on_flushed();
-                let feed = feed_of(cx, stream.topic).expect("a stream has a feed");
-                feed.on_writable(stream.exchange);
+                // `None`: the topic is loaded again, and the stream is about to end.
+                if let Some(feed) = feed_of(cx, stream.topic) {
+                    feed.on_writable(stream.exchange);
+                }
             }
         }
     }
@@ -296,7 +324,8 @@ impl Streams {
             .collect();
     }
 
-    /// Ends the streams whose moment within the drain has come.
+    /// Ends the streams whose moment within the drain has come, and some of those whose topic has
+    /// ended.
     pub(super) fn on_time<I: Io>(&mut self, clients: &mut Clients, cx: &mut EdgeContext<'_, I>) {
         while let Some((moment, socket)) = self.drain.front().copied()
             && moment <= cx.now.mono
@@ -305,25 +334,46 @@ impl Streams {
             let ending = (StreamEnd::Drain, CloseReason::Drain);
             self.finish(socket, ending, clients, cx);
         }
+        self.end_next(clients, cx);
     }
 
-    /// When [`Self::on_time`] next has work. `None`: the drain ends no stream.
+    /// When [`Self::on_time`] next has work. `None`: it ends no stream.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
+        if !self.ended.is_empty() {
+            return Some(Instant::ZERO);
+        }
         self.drain.front().map(|(moment, _)| *moment)
     }
 
-    /// Ends every stream of a topic that was re-created or cut back. Each client resumes by its id.
-    pub(super) fn end_topic<I: Io>(
-        &mut self,
-        topic: TopicId,
-        clients: &mut Clients,
-        cx: &mut EdgeContext<'_, I>,
-    ) {
-        let streams = clients.connections.all_streams();
-        let sockets: Vec<_> = streams
-            .filter(|(_, stream)| stream.topic == topic)
-            .map(|(socket, _)| socket)
-            .collect();
+    /// A topic was re-created or cut back: its streams end, some in each turn. Each client resumes
+    /// by its id. Streams that open from now on belong to the next incarnation.
+    pub(super) fn end_topic(&mut self, topic: TopicId) {
+        self.ended.retain(|it| it.topic != topic);
+        self.ended.push_back(EndedTopic {
+            topic,
+            before: self.opened,
+            looked_at: 0,
+        });
+    }
+
+    /// Ends some of the streams of the oldest topic that has ended.
+    fn end_next<I: Io>(&mut self, clients: &mut Clients, cx: &mut EdgeContext<'_, I>) {
+        let Some(ended) = self.ended.front_mut() else {
+            return;
+        };
+        let slots = clients.connections.slots();
+        let first = ended.looked_at.min(slots);
+        let until = (first + ENDS_LOOKED_AT_MAX).min(slots);
+        let streams = clients.connections.streams_in(first..until);
+        let of_topic = streams.filter(|(_, stream)| ended.has(stream));
+        let sockets: Vec<_> = of_topic.map(|(socket, _)| socket).take(ENDS_MAX).collect();
+        ended.looked_at = match sockets.last() {
+            Some(last) if sockets.len() == ENDS_MAX => last.slot as usize + 1,
+            _ => until,
+        };
+        if ended.looked_at >= slots {
+            self.ended.pop_front();
+        }
         for socket in sockets {
             let ending = (StreamEnd::Failed, CloseReason::Served);
             self.finish(socket, ending, clients, cx);
@@ -398,9 +448,9 @@ fn subscription<'a>(start: &'a StreamStart, site: &Site) -> Subscribe<'a> {
         encoding: start.plan.encoding,
         filter: Filter { key },
         start: match route.start {
-            crate::config::Start::Live => Start::Live,
-            crate::config::Start::Earliest => Start::Earliest,
-            crate::config::Start::Snapshot => Start::Snapshot,
+            crate::config::Start::Live => StartFrom::Live,
+            crate::config::Start::Earliest => StartFrom::Earliest,
+            crate::config::Start::Snapshot => StartFrom::Snapshot,
         },
         last_event_id: start.last_event_id.as_deref(),
         slow: match route.slow {

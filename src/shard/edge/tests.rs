@@ -179,14 +179,15 @@ impl World {
         };
         let load = Message::Shard(ShardMessage::Load(snapshot));
         world.turn(vec![(ShardId::CONTROL, load)], Vec::new());
-        world.open("items", true);
-        world.open("events", false);
+        world.open("items", true, 1);
+        world.open("events", false, 1);
         world
     }
 
-    fn open(&mut self, name: &str, compacted: bool) {
+    /// An incarnation of a topic begins and is live.
+    fn open(&mut self, name: &str, compacted: bool, number: u32) {
         let incarnation = Incarnation {
-            number: 1,
+            number,
             tag: LogTag([1, 2, 3, 4]),
             secret: HashSecret::new([9; 16]),
             compacted,
@@ -297,6 +298,25 @@ impl World {
         assert!(messages.is_empty(), "{messages:?}");
         assert_eq!(self.pipes.pipes[&socket].output.len(), written);
     }
+}
+
+/// Ending a stream writes to its socket, and a topic may have thousands.
+#[test]
+fn the_streams_of_a_topic_that_was_recreated_end_some_in_each_turn() {
+    let mut world = World::new();
+    for slot in 0..150 {
+        world.ask(slot, "GET /events");
+    }
+    world.open("events", false, 2);
+    let mut closed = vec![world.closed.len()];
+    world.ask(150, "GET /events");
+    while closed.last() != Some(&world.closed.len()) {
+        closed.push(world.closed.len());
+        world.turn(Vec::new(), Vec::new());
+    }
+    assert_eq!(closed, [64, 128, 150]);
+    let slots: Vec<u32> = world.closed.iter().map(|socket| socket.slot).collect();
+    assert_eq!(slots, (0..150).collect::<Vec<u32>>(), "not the new one");
 }
 
 #[test]

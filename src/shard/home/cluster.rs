@@ -111,6 +111,8 @@ pub(super) fn client_settings(
             .max(fetch_bytes_max.saturating_mul(2)),
         partition_bytes_max: bytes(kafka.fetch_partition_bytes_max),
         decompressed_bytes_max: bytes(kafka.batch_bytes_max),
+        piece_bytes_max: snapshot.work.piece_bytes_max,
+        piece_records_max: snapshot.work.piece_records_max,
         metadata_refresh: kafka.metadata_age_max,
         backoff_max: kafka.backoff_max,
         delivery_timeout: kafka.delivery_timeout,

@@ -1,7 +1,7 @@
 //! What a home does with commands and with what becomes of their records: the decision, the record,
 //! the answer. The tables are in `commands.rs`.
 
-use crate::command::{Admitted, Attempt, Expired, NewWaiter, PartitionBy, Unanswered};
+use crate::command::{Admitted, Attempt, Expired, NewWaiter, PartitionBy};
 use crate::config::Dedupe;
 use crate::kafka::{
     Doing, KafkaError, ProduceError, ProduceRecord, ProduceRefused, Produced, TopicView,
@@ -34,8 +34,6 @@ pub(super) struct HomeCommands {
     unanswered: UnansweredCommands,
     /// The process is stopping: no further command is opened.
     draining: bool,
-    /// Whether unanswered commands past their time are left.
-    expiring: bool,
     /// Reused buffer for the exchanges past their deadline.
     expired: Vec<Expired<ExchangeId>>,
 }
@@ -84,11 +82,10 @@ impl CommandContext<'_> {
 impl HomeCommands {
     pub(super) fn new(random: ahash::RandomState) -> Self {
         Self {
-            tickets: Tickets::new(random.clone()),
-            unanswered: UnansweredCommands::new(random),
+            tickets: Tickets::new(random),
+            unanswered: UnansweredCommands::default(),
             barriers: Barriers::new(),
             draining: false,
-            expiring: false,
             expired: Vec::new(),
         }
     }
@@ -153,7 +150,7 @@ impl HomeCommands {
 
     /// Whether leaders can be asked for ends that commands wait for.
     pub(super) fn has_work(&self) -> bool {
-        self.expiring || self.barriers.has_work()
+        self.barriers.has_work()
     }
 
     /// The leaders of a topic have reported its ends, or can't.
@@ -193,8 +190,7 @@ impl HomeCommands {
     /// The home has read more of a topic, or has begun to read another incarnation of it.
     pub(super) fn on_progress(&mut self, place: usize, cx: &mut CommandContext<'_>) {
         if cx.topics[place].has_unindexed() {
-            let snapshot = cx.snapshot;
-            self.unanswered.on_steps(place, cx.topics, snapshot, cx.now);
+            self.unanswered.on_steps(place, cx.topics, cx.now.wall);
         }
         let incarnation = cx.topics[place].incarnation();
         if self.barriers.on_incarnation(place, incarnation) {
@@ -248,10 +244,6 @@ impl HomeCommands {
             let why = cx.topics[at.to].refusal(cx.snapshot);
             return Some(Answer::Refused(why));
         };
-        let unanswered = match request.dedupe {
-            Dedupe::Strict => self.unanswered.get(at.to, request.key, request.fingerprint),
-            Dedupe::Replies | Dedupe::Local => None,
-        };
         let cluster = cx.topics[at.table].cluster();
         let Some(commands) = cx.topics[at.table].commands_mut() else {
             return Some(refused(Failure::NotReady));
@@ -271,6 +263,10 @@ impl HomeCommands {
             accept_at: request.accept_at,
         };
         let now = cx.now.mono;
+        // A one-way command that is in the log is done, whichever instance appended it.
+        if at.is_one_way() && commands.table.is_unanswered(attempt.id) {
+            return Some(Answer::Accepted);
+        }
         match commands.table.admit(&attempt, Some(waiter), now) {
             Admitted::Answered(Ok(reply)) => Some(Answer::Reply {
                 reply,
@@ -293,15 +289,6 @@ impl HomeCommands {
             Admitted::Full(limit) => Some(Answer::Refused(limit.into())),
             Admitted::Joined => None,
             Admitted::Accepted => Some(Answer::Accepted),
-            Admitted::Opened if unanswered == Some(Unanswered::Same) => {
-                // Its reply is due: another instance appended it, or this process did before.
-                cx.on_appended(at, key);
-                None
-            }
-            Admitted::Opened if unanswered == Some(Unanswered::Other) => {
-                cx.on_refused(at.table, key, Failure::IdempotencyKeyReused.into());
-                None
-            }
             Admitted::Opened => {
                 if let Err(why) = self.begin(at, &view, request, cx) {
                     cx.on_refused(at.table, key, why);
@@ -461,7 +448,6 @@ impl HomeCommands {
 
     /// Answers commands whose barrier was not passed in time.
     pub(super) fn on_barrier_timeout(&mut self, cx: &mut CommandContext<'_>) {
-        self.expiring = self.unanswered.expire(cx.now.wall);
         while let Some(undecided) = self.barriers.next_expired(cx.now.mono) {
             self.on_undecided(undecided, cx);
         }
@@ -565,10 +551,15 @@ fn is_usable(request: &CommandRequest, at: CommandTopics, cx: &CommandContext<'_
     table.is_live() && to.view().is_some() && indexed
 }
 
-/// Whether a reply of this very request is stored, or the request is in flight here.
+/// Whether a reply of this very request is stored, or the request is in flight here and joined. A
+/// route that does not join answers 409, but a reply that is readable is the better answer.
 fn is_known(request: &CommandRequest, at: CommandTopics, cx: &CommandContext<'_>) -> bool {
+    let id = CorrelationId {
+        key: request.key,
+        fingerprint: request.fingerprint,
+    };
     let commands = cx.topics[at.table].commands();
-    commands.is_some_and(|it| it.table.is_known(request.key, request.fingerprint))
+    commands.is_some_and(|it| it.table.is_known(id, request.joins))
 }
 
 /// Whether brokers accept the record of a new command and show its reply.

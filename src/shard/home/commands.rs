@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use crate::command::{
-    AnsweredExchange, CommandTable, Expired, Known, Notice, OpenCommands, OpenLimits, ReplyHeaders,
-    ReplyIndex, ReplyIndexSettings, ReplyResult,
+    AnsweredExchange, CommandIndex, CommandIndexSettings, CommandTable, Expired, Known, Notice,
+    OpenCommands, OpenLimits, ReplyHeaders, ReplyIndex, ReplyIndexSettings, ReplyResult,
 };
 use crate::config::Config;
 use crate::kafka::{Client, Event, ProduceRefused, TopicHandle, TopicView};
@@ -81,6 +81,17 @@ impl Commands {
             next_notices: [Instant::ZERO; 2],
             cut_reported: false,
         }
+    }
+
+    /// From now on, unanswered commands of strict routes are indexed too.
+    pub(super) fn index_unanswered(&mut self, config: &Config) {
+        let settings = CommandIndexSettings {
+            open_limit: config.settings.commands.open_limit,
+            bytes_max: config.settings.commands.unanswered_memory,
+        };
+        let name = &config.headers.correlation_id;
+        let index = CommandIndex::new(settings, name, self.random.clone());
+        self.table.unanswered = Some(index);
     }
 
     /// The replies topic is loaded for the first time, or was re-created: stored replies of the old
@@ -311,12 +322,6 @@ impl Commands {
     #[cfg(test)]
     pub(super) fn entry_bytes(&self) -> usize {
         self.table.replies.stats().entry_bytes
-    }
-
-    /// Whether the reply to exactly this request is stored.
-    pub(super) fn has_reply(&self, id: CorrelationId) -> bool {
-        let stored = self.table.replies.get(id.key, id.fingerprint);
-        stored.is_some_and(|it| it.id == id)
     }
 
     /// The number of commands in flight.

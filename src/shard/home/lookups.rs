@@ -21,6 +21,15 @@ const LOOKUPS_MAX: usize = 128;
 /// Exchanges that wait for one reply. The next request is refused.
 const WAITERS_MAX: usize = 64;
 
+/// Exchanges that wait for replies of one topic, over all its partitions. The next request is
+/// refused.
+const WAITING_MAX: usize = 16 * 1024;
+
+const _: () = {
+    // A partition whose leader does not answer leaves room for the others.
+    assert!(2 * LOOKUPS_MAX * WAITERS_MAX <= WAITING_MAX);
+};
+
 /// The lookups of one replies topic.
 #[derive(Debug)]
 pub(super) struct Lookups {
@@ -61,8 +70,7 @@ impl Lookups {
             topic,
             last: ReadId::LIVE,
             queues: BTreeMap::new(),
-            // Bounded by the limits of each lookup and partition.
-            waiting: WaitQueue::new(usize::MAX),
+            waiting: WaitQueue::new(WAITING_MAX),
         }
     }
 
@@ -74,6 +82,9 @@ impl Lookups {
         wanted: Wanted,
         client: &mut Client,
     ) -> bool {
+        if self.waiting.is_full() {
+            return false; // Before a lookup is queued that no exchange could wait for.
+        }
         let queue = self.queues.entry(wanted.partition).or_default();
         let known = queue.iter().find(|lookup| lookup.wanted == wanted);
         let (waiting, places) = match known {

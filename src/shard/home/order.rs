@@ -29,6 +29,8 @@ pub(super) struct Limits {
     pub(super) window_bytes_max: usize,
     /// Bytes of batches and blocks not yet applied everywhere.
     pub(super) in_flight_bytes_max: usize,
+    /// Bytes of the blocks of one step, over all encodings.
+    pub(super) step_bytes_max: usize,
 }
 
 /// One incarnation of a topic, as its home orders it.
@@ -48,6 +50,7 @@ pub(super) struct Order {
     /// Records that are not ordered yet. A read brings the next piece only when the last one is
     /// ordered, so this is one piece, and empty ones behind it.
     waiting: VecDeque<Waiting>,
+    step_bytes_max: usize,
 }
 
 /// What a read brought, or what is left of it.
@@ -85,7 +88,13 @@ impl Order {
             oldest: Seq(1),
             in_flight: InFlight::new(limits.in_flight_bytes_max, shards),
             waiting: VecDeque::new(),
+            step_bytes_max: limits.step_bytes_max,
         }
+    }
+
+    /// Bytes of the blocks of one step. A larger record is a step of its own.
+    pub(super) const fn step_bytes_max(&self) -> usize {
+        self.step_bytes_max
     }
 
     /// Starts to encode events. Before the topic is live no stream is open.
@@ -136,7 +145,7 @@ impl Order {
         let waiting = self.waiting.front_mut()?;
         let mut records = waiting.batch.len();
         if self.live {
-            let bytes_max = STEP_BYTES_MAX / self.encoders.len().max(1);
+            let bytes_max = self.step_bytes_max / self.encoders.len().max(1);
             for encoder in &mut self.encoders {
                 let fitting = encoder.fitting(&waiting.batch, &self.cut, self.time, bytes_max);
                 records = records.min(fitting);
@@ -282,6 +291,7 @@ mod tests {
         let limits = Limits {
             window_bytes_max: 1 << 20,
             in_flight_bytes_max: 1 << 20,
+            step_bytes_max: STEP_BYTES_MAX,
         };
         let shards = [ShardId(0), ShardId(1)].into_iter();
         let tag = LogTag([1; 4]);

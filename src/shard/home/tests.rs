@@ -59,6 +59,8 @@ struct World {
     home: Home,
     now: Now,
     out: Outbox,
+    /// Whether commands join the same request in flight.
+    joins: bool,
 }
 
 impl World {
@@ -110,7 +112,12 @@ impl World {
             now,
         );
         let out = Outbox::new(ShardId(1));
-        Self { home, now, out }
+        Self {
+            home,
+            now,
+            out,
+            joins: true,
+        }
     }
 
     /// The cluster shows the topics, with this `retention.ms`.
@@ -256,7 +263,7 @@ impl World {
             key,
             fingerprint,
             tenant: Tenant::V4(request.into()),
-            joins: true,
+            joins: self.joins,
             record: CommandRecord {
                 key: Some(Bytes::from_static(b"k")),
                 headers: Vec::new(),

@@ -64,7 +64,7 @@ pub(super) struct Topic {
     /// Where the topic takes one-way commands: those that wait for their append. No topic holds
     /// replies too. The table's index of replies stays empty.
     one_way: Option<Commands>,
-    /// Steps that the index of unanswered commands has not seen. `None`: no route needs it.
+    /// Steps that the tables of its replies have not seen. `None`: no strict route needs them.
     unindexed: Option<Vec<Arc<Step>>>,
 }
 
@@ -81,7 +81,14 @@ impl Topic {
             cluster: plan.cluster,
             handle,
         };
-        let table = || Commands::new(&snapshot.config, handle, random.clone());
+        let streams_max = snapshot.config.settings.streams.streams_max;
+        let table = || {
+            let mut commands = Commands::new(&snapshot.config, handle, random.clone());
+            if plan.strict {
+                commands.index_unanswered(&snapshot.config);
+            }
+            commands
+        };
         let commands = plan.holds_replies.then(table);
         let one_way = plan.takes_one_way.then(table);
         Self {
@@ -93,11 +100,11 @@ impl Topic {
             log: None,
             degraded: Degraded::new(plan.holds_replies),
             rereads: Rereads::new(ids),
-            history: History::new(plan.encodings.clone()),
+            history: History::new(plan.encodings.clone(), streams_max),
             counts: Counts::default(),
             commands,
             one_way,
-            unindexed: plan.strict.then(Vec::new),
+            unindexed: plan.is_indexed().then(Vec::new),
         }
     }
 
@@ -326,6 +333,7 @@ impl Topic {
         let limits = Limits {
             window_bytes_max: settings.streams.window_bytes_max,
             in_flight_bytes_max: settings.kafka.topic_in_flight_bytes_max,
+            step_bytes_max: cx.snapshot.work.step_bytes_max,
         };
         let encodings = if incarnation.streamed {
             &plan.encodings[..]

@@ -4,7 +4,9 @@ use super::model::{PAGE_BYTES, Peer, Pipe, TAG, at, batch, cut, exchange, rec, s
 use super::parser::parse;
 use crate::log::{Change, Cut, Next, Progress};
 use crate::model::{Etag, Instant, LeaderEpoch, Offset, Partition, ShardId};
-use crate::sse::{CatchUpId, Need, PageCursor, PageEntry, Slow, Start, StreamQuestion, WaitsAt};
+use crate::sse::{
+    CatchUpId, Need, PageCursor, PageEntry, Slow, StartFrom, StreamQuestion, WaitsAt,
+};
 
 const NEW: LeaderEpoch = LeaderEpoch(Some(4));
 
@@ -14,7 +16,7 @@ fn peer_with_clients_ahead(compacted: bool, window: usize, clients: u32) -> Peer
     let (tag, time, cut) = (TAG, at(0).wall, cut(&[9]));
     let id = Progress { tag, time, cut }.encode() + ".";
     for slot in 0..clients {
-        peer.resume(slot, Start::Live, None, Some(&id), Slow::Disconnect);
+        peer.resume(slot, StartFrom::Live, None, Some(&id), Slow::Disconnect);
     }
     peer.pump(&mut Pipe::open());
     peer
@@ -86,7 +88,7 @@ fn a_member_is_checked_before_its_catch_up_read_ends() {
         + ".";
     let members: Vec<StreamQuestion> = (0..1500)
         .map(|slot| {
-            peer.resume(slot, Start::Live, None, Some(&id), Slow::Disconnect);
+            peer.resume(slot, StartFrom::Live, None, Some(&id), Slow::Disconnect);
             peer.pump(&mut Pipe::open());
             match peer.next_need() {
                 Some(Need::CatchUp { question, .. }) => question,
@@ -119,7 +121,7 @@ fn a_subscriber_in_doubt_cancels_the_question_that_it_waits_for() {
     }
     .encode()
         + ".";
-    log.resume(1, Start::Live, None, Some(&id), Slow::Disconnect);
+    log.resume(1, StartFrom::Live, None, Some(&id), Slow::Disconnect);
     log.pump(&mut Pipe::open());
     assert!(matches!(log.any_need(), Some(Need::CatchUp { .. })));
     let mut after = cut_in_new_epoch(6);
@@ -136,7 +138,7 @@ fn a_subscriber_in_doubt_cancels_the_question_that_it_waits_for() {
     let mut table = Peer::new(settings(true), 0, cut(&[5, 5]));
     table.record(1, "a", "1");
     table.record(1, "a", "2");
-    table.resume(1, Start::Live, None, Some(&id), Slow::Disconnect);
+    table.resume(1, StartFrom::Live, None, Some(&id), Slow::Disconnect);
     table.pump(&mut Pipe::open());
     assert!(matches!(table.any_need(), Some(Need::Page { .. })));
     assert_eq!(table.feed.page_bytes(), PAGE_BYTES);
@@ -168,7 +170,7 @@ fn a_credit_alone_makes_another_turn_due() {
 fn pages_wait_in_order_and_count_until_their_socket_has_taken_them() {
     let mut peer = Peer::new(settings(true), 0, cut(&[5]));
     for slot in 0..3 {
-        peer.subscribe(slot, Start::Snapshot, None);
+        peer.subscribe(slot, StartFrom::Snapshot, None);
     }
     peer.pump(&mut Pipe::open());
     assert_eq!((peer.feed.pages_waiting(), peer.feed.page_bytes()), (3, 0));

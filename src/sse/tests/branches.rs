@@ -4,7 +4,7 @@ use super::model::{EPOCH, Peer, Pipe, TAG, at, cut, set, settings};
 use super::parser::{Stream, parse};
 use crate::log::{Change, Cut, EventId, Next, Progress};
 use crate::model::{LeaderEpoch, Offset, Partition};
-use crate::sse::{Delivery, Need, Slow, Start, StreamQuestion};
+use crate::sse::{Delivery, Need, Slow, StartFrom, StreamQuestion};
 
 const OLD: LeaderEpoch = LeaderEpoch(Some(1));
 
@@ -26,7 +26,7 @@ fn held(entries: &[(u64, LeaderEpoch)]) -> Cut {
 fn resume(peer: &mut Peer, cut: &Cut) {
     let (tag, time, cut) = (TAG, at(0).wall, cut.clone());
     let id = Progress { tag, time, cut }.encode() + ".";
-    peer.resume(1, Start::Live, None, Some(&id), Slow::Disconnect);
+    peer.resume(1, StartFrom::Live, None, Some(&id), Slow::Disconnect);
 }
 
 fn asked(peer: &mut Peer) -> Option<(StreamQuestion, Vec<(Partition, Next)>)> {

@@ -8,13 +8,13 @@ use super::parser::parse;
 use crate::log::{Cut, EventId, Progress};
 use crate::model::{Etag, Offset, Partition};
 use crate::sse::subscriber::Subscriber;
-use crate::sse::{Delivery, Filter, Need, PageEntry, Sink, Slow, Start, Subscribe, Taken};
+use crate::sse::{Delivery, Filter, Need, PageEntry, Sink, Slow, StartFrom, Subscribe, Taken};
 
 const WIDE: usize = 1 << 20;
 
 fn live(compacted: bool, window: usize) -> Peer {
     let mut peer = Peer::new(settings(compacted), window, cut(&[0]));
-    peer.subscribe(1, Start::Live, None);
+    peer.subscribe(1, StartFrom::Live, None);
     peer.pump(&mut Pipe::open());
     peer
 }
@@ -116,7 +116,7 @@ fn who_falls_out_of_the_window_is_closed() {
 #[test]
 fn an_idle_subscriber_cannot_lag() {
     let mut peer = live(false, 600);
-    peer.subscribe(2, Start::Live, Some("mine"));
+    peer.subscribe(2, StartFrom::Live, Some("mine"));
     let mut pipe = Pipe::open();
     peer.pump(&mut pipe);
     for n in 0..100 {
@@ -154,7 +154,7 @@ fn conflation_starts_at_what_the_client_holds() {
     let mut held_seen = std::collections::BTreeSet::new();
     for at in (0..600).step_by(7) {
         let mut peer = Peer::new(settings(true), 0, cut(&[0]));
-        peer.resume(1, Start::Live, None, None, Slow::Conflate);
+        peer.resume(1, StartFrom::Live, None, None, Slow::Conflate);
         let mut pipe = Pipe::open();
         peer.pump(&mut pipe);
         peer.records(0, &records, 3);
@@ -181,7 +181,7 @@ fn conflation_starts_at_what_the_client_holds() {
 #[test]
 fn conflation_knows_what_one_held_who_had_not_begun_to_read() {
     let mut peer = Peer::new(settings(true), 0, cut(&[0]));
-    peer.resume(1, Start::Live, None, None, Slow::Conflate);
+    peer.resume(1, StartFrom::Live, None, None, Slow::Conflate);
     let mut pipe = Pipe::open();
     peer.pump(&mut pipe);
     peer.record(0, "a", "1");
@@ -193,7 +193,7 @@ fn conflation_knows_what_one_held_who_had_not_begun_to_read() {
     assert_eq!(since(&mut peer), cut(&[1]));
     // The trail is bounded: a subscriber behind it is closed.
     let mut peer = Peer::new(settings(true), 0, cut(&[0]));
-    peer.resume(1, Start::Live, None, None, Slow::Conflate);
+    peer.resume(1, StartFrom::Live, None, None, Slow::Conflate);
     peer.pump(&mut pipe);
     for n in 0..300 {
         peer.record(0, "a", &n.to_string());
@@ -204,7 +204,7 @@ fn conflation_knows_what_one_held_who_had_not_begun_to_read() {
 #[test]
 fn the_rotation_is_fair() {
     let mut peer = live(false, WIDE);
-    peer.subscribe(2, Start::Live, None);
+    peer.subscribe(2, StartFrom::Live, None);
     peer.pump(&mut Pipe::open());
     for n in 0..200 {
         peer.record(0, "a", &n.to_string());
@@ -225,7 +225,7 @@ fn a_record_wakes_whom_it_is_for() {
             filter: Filter {
                 key: Some((hash(&key), key.as_bytes())),
             },
-            start: Start::Live,
+            start: StartFrom::Live,
             last_event_id: None,
             slow: Slow::Disconnect,
         };
@@ -254,7 +254,7 @@ fn keys_of_one_hash_are_told_apart() {
             filter: Filter {
                 key: Some((hash("mine"), key.as_bytes())),
             },
-            start: Start::Live,
+            start: StartFrom::Live,
             last_event_id: None,
             slow: Slow::Disconnect,
         };
@@ -323,14 +323,14 @@ fn every_offer_is_whole_frames_within_the_room() {
         let (tag, time, cut) = (TAG, peer.now.wall, cut(&ahead));
         let id = Progress { tag, time, cut }.encode() + ".";
         peer.records(0, &records, 40);
-        peer.resume(1, Start::Live, None, Some(&id), Slow::Disconnect);
+        peer.resume(1, StartFrom::Live, None, Some(&id), Slow::Disconnect);
         drain(&mut peer, sink);
         assert_eq!(peer.feed.counts().frames_private, 40);
     };
     let pages = |sink: &mut Framing| {
         let mut peer = Peer::new(settings(true), 0, cut(&[0]));
         peer.records(0, &records, 40);
-        peer.subscribe(1, Start::Snapshot, None);
+        peer.subscribe(1, StartFrom::Snapshot, None);
         let Some(Need::Page { question, .. }) = peer.next_need() else {
             panic!("a snapshot has pages");
         };

@@ -13,8 +13,8 @@ use super::view::{Log, View, get};
 use crate::log::{Change, Cut, GapReason, Notice};
 use crate::model::{Etag, ExchangeId, Offset, Partition, ShardId};
 use crate::sse::{
-    CatchUpId, Delivery, Encoder, Encoding, FeedCounts, Need, PageCursor, PageEntry, Slow, Start,
-    StreamQuestion,
+    CatchUpId, Delivery, Encoder, Encoding, FeedCounts, Need, PageCursor, PageEntry, Slow,
+    StartFrom, StreamQuestion,
 };
 
 /// A catch-up read that an instance's home runs.
@@ -35,7 +35,7 @@ struct Node {
 /// A client over all its connections.
 struct Client {
     key: Option<&'static str>,
-    start: Start,
+    start: StartFrom,
     slow: Slow,
     node: Option<usize>,
     pipe: Pipe,
@@ -66,7 +66,8 @@ impl World {
         };
         let client = |&kind: &u8| Client {
             key: [None, Some("a"), Some("b")][kind as usize % 3],
-            start: [Start::Live, Start::Earliest, Start::Snapshot][kind as usize / 3 % 3],
+            start: [StartFrom::Live, StartFrom::Earliest, StartFrom::Snapshot]
+                [kind as usize / 3 % 3],
             slow: [Slow::Disconnect, Slow::Conflate][kind as usize / 9 % 2],
             node: None,
             pipe: Pipe::default(),

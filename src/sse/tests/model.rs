@@ -15,8 +15,8 @@ use crate::model::{
     UnixMillis,
 };
 use crate::sse::{
-    Delivery, Encoder, Encoding, Feed, FeedSettings, Filter, Need, Sink, Slow, Start, Subscribe,
-    Taken,
+    Delivery, Encoder, Encoding, Feed, FeedSettings, Filter, Need, Sink, Slow, StartFrom,
+    Subscribe, Taken,
 };
 
 pub(super) const TAG: LogTag = LogTag(*b"tag!");
@@ -195,14 +195,14 @@ impl Peer {
         self.records(partition, &[rec(offset, key, value)], offset + 1);
     }
 
-    pub(super) fn subscribe(&mut self, slot: u32, start: Start, key: Option<&str>) {
+    pub(super) fn subscribe(&mut self, slot: u32, start: StartFrom, key: Option<&str>) {
         self.resume(slot, start, key, None, Slow::Disconnect);
     }
 
     pub(super) fn resume(
         &mut self,
         slot: u32,
-        start: Start,
+        start: StartFrom,
         key: Option<&str>,
         id: Option<&str>,
         slow: Slow,

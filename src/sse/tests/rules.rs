@@ -7,8 +7,8 @@ use super::parser::{Dispatch, Stream, parse};
 use crate::log::{Change, Cut, EventId, GapReason, Notice, OffsetRange, Progress};
 use crate::model::{Etag, LogTag, Offset, Partition, UnixMillis};
 use crate::sse::{
-    CatchUpId, Delivery, FeedSettings, Need, PageCursor, PageEntry, Slow, Start, StreamQuestion,
-    WaitsAt,
+    CatchUpId, Delivery, FeedSettings, Need, PageCursor, PageEntry, Slow, StartFrom,
+    StreamQuestion, WaitsAt,
 };
 
 const WIDE: usize = 1 << 20;
@@ -91,22 +91,22 @@ fn the_first_bytes_say_where_the_client_is() {
     let mut s = settings(false);
     s.log_start = cut(&[3, 0]);
     let mut peer = Peer::new(s, WIDE, cut(&[5, 2]));
-    peer.subscribe(1, Start::Live, None);
+    peer.subscribe(1, StartFrom::Live, None);
     let stream = read(&mut peer);
     assert!((1000..3000).contains(&stream.retry.unwrap()));
     assert_eq!(stream.events().count(), 0);
     assert_eq!(position_of(&stream), cut(&[5, 2]));
-    peer.subscribe(2, Start::Earliest, None);
+    peer.subscribe(2, StartFrom::Earliest, None);
     let stream = read(&mut peer);
     assert_eq!(position_of(&stream), cut(&[3]));
     assert_eq!(catch_up_need(&mut peer).1, cut(&[3, 0]));
     // A client that brings an id has one.
     let id = id_of(&cut(&[5, 2]), 0);
-    peer.resume(3, Start::Live, None, Some(&id), Slow::Disconnect);
+    peer.resume(3, StartFrom::Live, None, Some(&id), Slow::Disconnect);
     let stream = read(&mut peer);
     assert!(stream.retry.is_some() && stream.blocks[0].id.is_empty());
     let mut peer = self::peer(true, WIDE, &[5]);
-    peer.subscribe(1, Start::Snapshot, None);
+    peer.subscribe(1, StartFrom::Snapshot, None);
     assert_eq!(read(&mut peer).last_id(), None);
 }
 
@@ -123,9 +123,9 @@ fn a_position_without_an_event_has_the_same_id() {
             };
             let mut peer = Peer::new(settings, WIDE, cut(&[5, 2]));
             let start = if compacted {
-                Start::Snapshot
+                StartFrom::Snapshot
             } else {
-                Start::Live
+                StartFrom::Live
             };
             peer.subscribe(1, start, None);
             let mut pipe = Pipe::open();
@@ -159,17 +159,17 @@ fn a_position_without_an_event_has_the_same_id() {
 #[test]
 fn every_start_says_where_it_is_with_an_event() {
     for (compacted, start) in [
-        (false, Start::Live),
-        (false, Start::Earliest),
-        (true, Start::Live),
-        (true, Start::Earliest),
-        (true, Start::Snapshot),
+        (false, StartFrom::Live),
+        (false, StartFrom::Earliest),
+        (true, StartFrom::Live),
+        (true, StartFrom::Earliest),
+        (true, StartFrom::Snapshot),
     ] {
         let mut peer = Peer::new(settings(compacted), 0, cut(&[3]));
         peer.record(0, "a", "1");
         peer.subscribe(1, start, None);
         let mut stream = read(&mut peer);
-        if compacted && start != Start::Live {
+        if compacted && start != StartFrom::Live {
             // Until its pages are complete, the client may start again.
             assert_eq!(stream.last_id(), stream.last_dispatched_id());
             let (question, ..) = page_need(&mut peer);
@@ -187,8 +187,8 @@ fn every_start_says_where_it_is_with_an_event() {
 #[test]
 fn what_cannot_be_resumed_is_told() {
     for (compacted, start, next) in [
-        (false, Start::Live, cut(&[5])),
-        (false, Start::Earliest, cut(&[3])),
+        (false, StartFrom::Live, cut(&[5])),
+        (false, StartFrom::Earliest, cut(&[3])),
     ] {
         let mut s = settings(compacted);
         s.log_start = cut(&[3]);
@@ -202,13 +202,13 @@ fn what_cannot_be_resumed_is_told() {
     let (time, cut) = (UnixMillis(0), cut(&[9]));
     let id = Progress { tag, time, cut }.encode() + ".x";
     let mut peer = self::peer(false, WIDE, &[5]);
-    peer.resume(1, Start::Live, None, Some(&id), Slow::Disconnect);
+    peer.resume(1, StartFrom::Live, None, Some(&id), Slow::Disconnect);
     let stream = read(&mut peer);
     assert_eq!(said(&stream), [("gap", r#"{"reason":"recreated"}"#)]);
     // All of the new log is new to it, though the route starts live.
     assert_eq!(catch_up_need(&mut peer).1, Cut::start());
     let mut peer = self::peer(true, WIDE, &[5]);
-    peer.resume(1, Start::Live, None, Some(&id), Slow::Disconnect);
+    peer.resume(1, StartFrom::Live, None, Some(&id), Slow::Disconnect);
     let stream = read(&mut peer);
     assert_eq!(said(&stream), [("gap", r#"{"reason":"recreated"}"#)]);
     assert_eq!(cut_of(&stream.blocks[0]), None);
@@ -222,7 +222,7 @@ fn what_retention_took_is_told_once_and_passed_over() {
     let change = Change::LogStart { partition, offset };
     peer.step(change, None, cut(&[9, 4]));
     let id = id_of(&cut(&[2, 4]), 0);
-    peer.resume(1, Start::Live, None, Some(&id), Slow::Disconnect);
+    peer.resume(1, StartFrom::Live, None, Some(&id), Slow::Disconnect);
     let stream = read(&mut peer);
     let gap = r#"{"partition":0,"from":2,"to":6,"reason":"retention"}"#;
     assert_eq!(said(&stream), [("gap", gap)]);
@@ -246,7 +246,7 @@ fn deletes_that_may_be_gone_start_the_table_over() {
         peer.record(0, "b", "2");
         peer.now = at(away);
         let id = id_of(&cut(&[5]), 0);
-        peer.resume(1, Start::Live, None, Some(&id), Slow::Disconnect);
+        peer.resume(1, StartFrom::Live, None, Some(&id), Slow::Disconnect);
         let stream = read(&mut peer);
         if window == WIDE {
             // All that it missed is still here, deletes too.
@@ -265,10 +265,10 @@ fn deletes_that_may_be_gone_start_the_table_over() {
 #[test]
 fn a_start_without_an_id_misses_no_delete() {
     for (start, window) in [
-        (Start::Earliest, 0),
-        (Start::Earliest, WIDE),
-        (Start::Snapshot, 0),
-        (Start::Live, 0),
+        (StartFrom::Earliest, 0),
+        (StartFrom::Earliest, WIDE),
+        (StartFrom::Snapshot, 0),
+        (StartFrom::Live, 0),
     ] {
         for delete_retention in [Duration::ZERO, Duration::from_secs(24 * 3600)] {
             let settings = FeedSettings {
@@ -284,7 +284,7 @@ fn a_start_without_an_id_misses_no_delete() {
             let gaps = stream.events().filter(|it| it.event == "gap").count();
             assert_eq!(gaps, 0, "{start:?} {window} {delete_retention:?}");
             match (start, window) {
-                (Start::Live, _) => assert_eq!(peer.next_need(), None),
+                (StartFrom::Live, _) => assert_eq!(peer.next_need(), None),
                 (_, 0) => assert_eq!(page_need(&mut peer).1, Cut::start()),
                 _ => assert_eq!(said(&stream), [("message", "1"), ("message", "2")]),
             }
@@ -298,7 +298,7 @@ fn a_snapshot_is_pages_then_an_id_then_the_window() {
     for (key, value) in [("a", "1"), ("b", "2"), ("c", "3")] {
         peer.record(0, key, value);
     }
-    peer.subscribe(1, Start::Snapshot, None);
+    peer.subscribe(1, StartFrom::Snapshot, None);
     read(&mut peer);
     let (question, since, below) = page_need(&mut peer);
     assert_eq!((since, below), (Cut::start(), cut(&[3])));
@@ -348,7 +348,7 @@ fn a_snapshot_is_pages_then_an_id_then_the_window() {
 fn a_snapshot_that_outlasts_the_window_goes_on_from_where_it_was() {
     let mut peer = peer(true, 0, &[0]);
     peer.record(0, "a", "1");
-    peer.subscribe(1, Start::Snapshot, None);
+    peer.subscribe(1, StartFrom::Snapshot, None);
     read(&mut peer);
     let (question, _, below) = page_need(&mut peer);
     peer.record(0, "b", "2");
@@ -369,7 +369,7 @@ fn private_ids_are_the_later_of_what_is_held_and_the_cut() {
     assert_eq!(before.0 + 2, peer.seq.0);
     // Ahead in partition 1, behind in partition 0.
     let id = id_of(&cut(&[5, 7]), 0);
-    peer.resume(1, Start::Live, None, Some(&id), Slow::Disconnect);
+    peer.resume(1, StartFrom::Live, None, Some(&id), Slow::Disconnect);
     let stream = read(&mut peer);
     assert_eq!(said(&stream), [("message", "0/5")]);
     assert_eq!(cut_of(&stream.blocks[1]), Some(cut(&[6, 7])));
@@ -391,7 +391,7 @@ fn private_ids_count_what_the_filter_left_out() {
     peer.record(0, "b", "0/5");
     peer.record(1, "a", "1/5");
     let id = id_of(&cut(&[5, 5, 9]), 0);
-    peer.resume(1, Start::Live, Some("a"), Some(&id), Slow::Disconnect);
+    peer.resume(1, StartFrom::Live, Some("a"), Some(&id), Slow::Disconnect);
     let stream = read(&mut peer);
     assert_eq!(said(&stream), [("message", "1/5")]);
     assert_eq!(cut_of(&stream.blocks[1]), Some(cut(&[6, 6, 9])));
@@ -402,7 +402,7 @@ fn what_a_catch_up_has_read_is_not_read_again() {
     let mut peer = peer(false, 0, &[0]);
     peer.record(0, "b", "v0");
     peer.record(0, "b", "v1");
-    peer.subscribe(1, Start::Earliest, Some("a"));
+    peer.subscribe(1, StartFrom::Earliest, Some("a"));
     read(&mut peer);
     let (question, _) = catch_up_need(&mut peer);
     peer.feed
@@ -424,7 +424,7 @@ fn what_a_catch_up_has_read_is_not_read_again() {
     assert_eq!(catch_up_need(&mut peer).1, cut(&[2]));
     // The same within a catch-up read: a subscriber that leaves resumes behind the last block.
     let (question, from) = {
-        peer.subscribe(1, Start::Earliest, Some("a"));
+        peer.subscribe(1, StartFrom::Earliest, Some("a"));
         read(&mut peer);
         catch_up_need(&mut peer)
     };
@@ -449,8 +449,8 @@ fn a_catch_up_goes_on_without_its_slowest() {
     let records: Vec<Rec> = (0..4).map(|o| rec(o, "a", &format!("v{o}"))).collect();
     peer.records(0, &records, 4);
     peer.record(0, "a", "v4");
-    peer.subscribe(1, Start::Earliest, None);
-    peer.subscribe(2, Start::Earliest, None);
+    peer.subscribe(1, StartFrom::Earliest, None);
+    peer.subscribe(2, StartFrom::Earliest, None);
     read(&mut peer);
     let questions = [catch_up_need(&mut peer).0, catch_up_need(&mut peer).0];
     let catch_up = CatchUpId(1);
@@ -512,7 +512,7 @@ fn members_still_reading_when_a_catch_up_ends_resume_from_what_they_have() {
     let mut peer = peer(false, 0, &[0]);
     peer.records(0, &[rec(0, "a", "v0"), rec(1, "a", "v1")], 2);
     peer.record(0, "a", "v2");
-    peer.subscribe(1, Start::Earliest, None);
+    peer.subscribe(1, StartFrom::Earliest, None);
     read(&mut peer);
     let (question, _) = catch_up_need(&mut peer);
     peer.feed
@@ -536,7 +536,7 @@ fn a_gap_ahead_of_a_slow_member_takes_nothing_from_it() {
     let records = [rec(0, "a", "v0"), rec(1, "a", "v1")];
     peer.records(0, &records, 2);
     peer.records(0, &[], 7);
-    peer.subscribe(1, Start::Earliest, None);
+    peer.subscribe(1, StartFrom::Earliest, None);
     read(&mut peer);
     let (question, _) = catch_up_need(&mut peer);
     let catch_up = CatchUpId(1);
@@ -572,9 +572,9 @@ fn a_gap_ahead_of_a_slow_member_takes_nothing_from_it() {
 #[test]
 fn answers_to_a_subscriber_that_left_change_nothing() {
     let mut peer = peer(true, 0, &[4]);
-    peer.subscribe(1, Start::Snapshot, None);
+    peer.subscribe(1, StartFrom::Snapshot, None);
     let (old, _, _) = page_need(&mut peer);
-    peer.subscribe(1, Start::Snapshot, None);
+    peer.subscribe(1, StartFrom::Snapshot, None);
     let (new, _, _) = page_need(&mut peer);
     assert_ne!(old, new);
     let etag = Etag::from_position(TAG, Partition(0), Offset(0));
@@ -590,7 +590,7 @@ fn answers_to_a_subscriber_that_left_change_nothing() {
 #[test]
 fn a_gap_in_the_log_reaches_every_filter() {
     let mut peer = peer(false, WIDE, &[3]);
-    peer.subscribe(1, Start::Live, Some("x"));
+    peer.subscribe(1, StartFrom::Live, Some("x"));
     read(&mut peer);
     let (partition, from, to) = (Partition(0), Offset(3), Offset(4));
     let (reason, time) = (GapReason::Undecodable, peer.now.wall);
@@ -616,23 +616,23 @@ fn a_gap_in_the_log_reaches_every_filter() {
 #[test]
 fn records_without_a_block_close_every_subscriber() {
     let mut peer = peer(false, WIDE, &[3]);
-    peer.subscribe(1, Start::Live, None);
+    peer.subscribe(1, StartFrom::Live, None);
     read(&mut peer);
     let records = batch(0, &[rec(3, "a", "1")]);
     peer.step(Change::Records(records), None, cut(&[4]));
     assert_eq!(peer.pump(&mut Pipe::open()), [(1, Delivery::Lagged)]);
     let id = id_of(&cut(&[3]), 0);
-    peer.resume(1, Start::Live, None, Some(&id), Slow::Disconnect);
+    peer.resume(1, StartFrom::Live, None, Some(&id), Slow::Disconnect);
     assert_eq!(catch_up_need(&mut peer).1, cut(&[3]));
 }
 
 #[test]
 fn heartbeats_carry_an_id_where_it_matters() {
     let mut peer = peer(false, WIDE, &[3]);
-    peer.subscribe(0, Start::Live, None);
-    peer.subscribe(1, Start::Live, Some("x"));
+    peer.subscribe(0, StartFrom::Live, None);
+    peer.subscribe(1, StartFrom::Live, Some("x"));
     let id = id_of(&cut(&[3, 9]), 0);
-    peer.resume(2, Start::Live, Some("y"), Some(&id), Slow::Disconnect);
+    peer.resume(2, StartFrom::Live, Some("y"), Some(&id), Slow::Disconnect);
     read(&mut peer);
     peer.record(0, "a", "1");
     read(&mut peer);
@@ -675,7 +675,7 @@ fn heartbeats_carry_an_id_where_it_matters() {
 #[test]
 fn one_who_waits_for_history_hears_that_the_stream_lives() {
     let mut peer = peer(true, 0, &[3]);
-    peer.subscribe(0, Start::Snapshot, None);
+    peer.subscribe(0, StartFrom::Snapshot, None);
     read(&mut peer);
     let due = peer.feed.next_deadline().unwrap();
     assert!(due <= at(15).mono);
@@ -691,7 +691,7 @@ fn one_who_waits_for_history_hears_that_the_stream_lives() {
 #[test]
 fn epochs_travel_in_ids() {
     let mut peer = peer(false, WIDE, &[3]);
-    peer.subscribe(1, Start::Live, None);
+    peer.subscribe(1, StartFrom::Live, None);
     read(&mut peer);
     peer.record(0, "a", "1");
     let stream = read(&mut peer);
@@ -716,19 +716,19 @@ fn a_subscriber_that_leaves_while_it_waits_cancels_its_question() {
     log.record(0, "a", "1");
     log.record(0, "a", "2");
     let id = id_of(&cut(&[5]), 0);
-    log.resume(1, Start::Live, None, Some(&id), Slow::Disconnect);
+    log.resume(1, StartFrom::Live, None, Some(&id), Slow::Disconnect);
     read(&mut log);
     catch_up_need(&mut log);
     assert_eq!(cancelled(&mut log), Some((1, WaitsAt::Home)));
     // An epoch check.
     log.vouches = false;
     let id = id_of(&cut(&[50]), 0);
-    log.resume(1, Start::Live, None, Some(&id), Slow::Disconnect);
+    log.resume(1, StartFrom::Live, None, Some(&id), Slow::Disconnect);
     read(&mut log);
     assert_eq!(cancelled(&mut log), Some((1, WaitsAt::Home)));
     // A page of one key, at its owner.
     let mut table = peer(true, WIDE, &[5]);
-    table.subscribe(1, Start::Snapshot, Some("k"));
+    table.subscribe(1, StartFrom::Snapshot, Some("k"));
     read(&mut table);
     page_need(&mut table);
     let (after, key) = (None, Some(super::model::hash("k")));
@@ -736,7 +736,7 @@ fn a_subscriber_that_leaves_while_it_waits_cancels_its_question() {
     assert_eq!(cancelled(&mut table), Some((1, slice)));
     // A subscriber that reads the window has nothing left to cancel.
     log.vouches = true;
-    log.subscribe(1, Start::Live, None);
+    log.subscribe(1, StartFrom::Live, None);
     read(&mut log);
     assert_eq!(cancelled(&mut log), None);
 }

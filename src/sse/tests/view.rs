@@ -6,7 +6,7 @@ use super::model::Rec;
 use super::parser::Dispatch;
 use crate::log::{Cut, EventId};
 use crate::model::Partition;
-use crate::sse::Start;
+use crate::sse::StartFrom;
 
 const KEYS: [&str; 4] = ["a", "b", "c", "d"];
 
@@ -161,7 +161,7 @@ impl View {
     }
 
     /// The newest of each key, once all is quiet.
-    pub(super) fn check_newest(&self, log: &Log, key: Option<&str>, start: Start) {
+    pub(super) fn check_newest(&self, log: &Log, key: Option<&str>, start: StartFrom) {
         let from = self.from.as_ref().expect("a settled client has an id");
         for partition in 0..log.ends.len() {
             let mut newest = BTreeMap::new();
@@ -172,7 +172,7 @@ impl View {
             }
             for (name, truth) in newest {
                 let matches = key.is_none_or(|key| key == name);
-                let known = start != Start::Live || truth.0 >= get(from, partition);
+                let known = start != StartFrom::Live || truth.0 >= get(from, partition);
                 let expected = (matches && known).then_some(truth);
                 let seen = self.newest.get(name).copied();
                 let seen = seen.filter(|_| expected.is_some() || !matches);

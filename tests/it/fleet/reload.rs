@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use sluicegate::config::{Config, ConfigFile, Sources};
-use sluicegate::shard::{Layout, Registry, Snapshot};
+use sluicegate::shard::{Layout, Registry, Snapshot, WorkLimits};
 
 use super::random::Random;
 
@@ -21,12 +21,14 @@ pub(super) struct Snapshots {
 
 impl Snapshots {
     /// Plans the snapshots of a config, which is TOML with its routes at the end.
-    pub(super) fn new(text: &str, layout: Layout) -> Self {
+    pub(super) fn new(text: &str, layout: Layout, work: WorkLimits) -> Self {
         let mut registry = Registry::default();
         let mut plan = |number, text: &str| {
             let config = Arc::new(load(text.to_owned()));
             let snapshot = Snapshot::new(number, config, layout, &mut registry);
-            Arc::new(snapshot.expect("a few names have numbers"))
+            let mut snapshot = snapshot.expect("a few names have numbers");
+            snapshot.work = work;
+            Arc::new(snapshot)
         };
         let routes = text.find("[[").expect("a config has routes");
         let (settings, routes) = text.split_at(routes);

@@ -4,7 +4,7 @@
 
 use sluicegate::broker::{Broker, NodeId, Settings};
 use sluicegate::model::{Instant, Now, Partition, UnixMillis};
-use sluicegate::shard::Layout;
+use sluicegate::shard::{Layout, WorkLimits};
 
 use super::peer::Peer;
 use super::random::Random;
@@ -32,6 +32,21 @@ pub(super) trait Scenario {
 
     /// What the scenario still waits for, for the report of a world that does not settle.
     fn unsettled(&self) -> String;
+}
+
+/// Limits that a few small records reach, in half of the gateways.
+fn work_limits(random: &mut Random) -> WorkLimits {
+    let usual = WorkLimits::default();
+    if random.one_in(2) {
+        return usual;
+    }
+    WorkLimits {
+        piece_bytes_max: random.within(1, 400) as usize,
+        piece_records_max: random.within(1, 4) as usize,
+        step_bytes_max: random.within(1, 2_000) as usize,
+        page_entries_max: random.within(1, 3) as usize,
+        pages_bytes_max: *random.pick(&[0, usual.pages_bytes_max]),
+    }
 }
 
 /// One gateway, which runs one process at a time.
@@ -104,8 +119,9 @@ impl World {
                 kafka_shards,
             };
             let config = config(&mut self.random);
+            let work = work_limits(&mut self.random);
             self.gateways.push(Gateway {
-                snapshots: Snapshots::new(&config, layout),
+                snapshots: Snapshots::new(&config, layout, work),
                 process: None,
                 life: 0,
                 paused: 0,

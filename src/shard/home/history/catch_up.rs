@@ -23,6 +23,9 @@ const _: () = {
     assert!(PieceLimits::BYTES <= STEP_BYTES_MAX);
 };
 
+/// Streams that one turn makes members, at the home and on their shard.
+pub(super) const JOINS_MAX: usize = 512;
+
 /// How long a catch-up read may bring nothing before it is checked for a stall, and how often then.
 pub(super) const STALL_CHECK_EVERY: Duration = Duration::from_secs(2);
 
@@ -40,17 +43,17 @@ pub(super) struct CatchUp {
     /// The partitions that are being read.
     reading: Vec<Partition>,
     paused: bool,
-    pieces: VecDeque<Piece>,
+    pieces: VecDeque<HistoryPiece>,
     check_at: Instant,
 }
 
 /// What a read brought and no shard has been sent yet.
 #[derive(Debug)]
-enum Piece {
+enum HistoryPiece {
     /// Records, maybe none, and the position after them.
     Records(Batch, Next),
     /// Offsets that are no longer in the log, or can't be decoded.
-    Gap(Notice),
+    Missing(Notice),
 }
 
 /// The members on one shard, as far as the home knows.
@@ -60,6 +63,33 @@ struct Share {
     members: usize,
     /// Blocks that were sent and are not taken yet: 0 or 1.
     owed: usize,
+}
+
+/// The streams that join a catch-up read.
+#[derive(Debug, Default)]
+pub(super) struct Members {
+    /// Of each partition, the lowest position of any member.
+    lowest: Option<Cut>,
+    questions: BTreeMap<ShardId, Vec<StreamQuestion>>,
+}
+
+impl Members {
+    /// Adds a stream whose client holds `from`. `live`: the cut of the order.
+    pub(super) fn add(&mut self, question: StreamQuestion, from: &Cut, live: &Cut) {
+        let of_shard = self.questions.entry(question.exchange.shard);
+        of_shard.or_default().push(question);
+        match &mut self.lowest {
+            None => self.lowest = Some(from.clone()),
+            Some(lowest) => {
+                for (partition, _) in live.iter() {
+                    let held = from.get(partition);
+                    if held.offset < lowest.get(partition).offset {
+                        lowest.set(partition, held);
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// What a catch-up read has come to.
@@ -74,28 +104,24 @@ pub(super) enum Advance {
 }
 
 impl CatchUp {
-    /// Starts at the lowest position of its members. `members`: their questions, and what the
-    /// client of each holds.
+    /// Starts at the lowest position of its members.
     pub(super) fn start(
         number: u32,
         encoder: Encoder,
-        members: &[(StreamQuestion, Cut)],
+        members: Members,
         at: &mut HistoryContext<'_>,
     ) -> Self {
+        let lowest = members.lowest.unwrap_or_default();
         let log_start = log_start(at.parts);
         let mut reached = Cut::start();
-        for (partition, live) in at.order.cut().iter() {
-            let held = members.iter().map(|(_, held)| held.get(partition));
-            let lowest = held.min_by_key(|next| next.offset).unwrap_or(live);
-            let start = log_start.get(partition);
-            reached.set(
-                partition,
-                if start.offset > lowest.offset {
-                    start
-                } else {
-                    lowest
-                },
-            );
+        for (partition, _) in at.order.cut().iter() {
+            let (start, held) = (log_start.get(partition), lowest.get(partition));
+            let first = if start.offset > held.offset {
+                start
+            } else {
+                held
+            };
+            reached.set(partition, first);
         }
         let mut new = Self {
             number,
@@ -109,24 +135,20 @@ impl CatchUp {
             check_at: at.now.mono.after(STALL_CHECK_EVERY),
         };
         new.aim(at);
-        let mut questions: BTreeMap<ShardId, Vec<StreamQuestion>> = BTreeMap::new();
-        for (question, _) in members {
-            let of_shard = questions.entry(question.exchange.shard).or_default();
-            of_shard.push(*question);
-        }
-        for (shard, members) in questions {
+        for (shard, questions) in members.questions {
             new.shares.push(Share {
                 shard,
-                members: members.len(),
+                members: questions.len(),
                 owed: 0,
             });
-            let log_start = log_start.clone();
-            let joined = FeedMessage::CatchUpJoined {
-                catch_up: number,
-                members,
-                log_start,
-            };
-            at.to_feed(shard, joined);
+            for members in questions.chunks(JOINS_MAX) {
+                let joined = FeedMessage::CatchUpJoined {
+                    catch_up: number,
+                    members: members.to_vec(),
+                    log_start: log_start.clone(),
+                };
+                at.to_feed(shard, joined);
+            }
         }
         new
     }
@@ -166,7 +188,7 @@ impl CatchUp {
                 ..
             } => {
                 batch.hash_keys(at.order.secret());
-                (read, Piece::Records(batch, next), next.offset)
+                (read, HistoryPiece::Records(batch, next), next.offset)
             }
             Event::Undecodable { read, from, to, .. } => {
                 // If not even the start of the next batch is known, all up to the end is a gap.
@@ -210,8 +232,8 @@ impl CatchUp {
             && let Some(piece) = self.pieces.pop_front()
         {
             match piece {
-                Piece::Records(batch, next) => self.send_next(batch, next, at),
-                Piece::Gap(notice) => self.send_gap(notice, at),
+                HistoryPiece::Records(batch, next) => self.send_next(batch, next, at),
+                HistoryPiece::Missing(missing) => self.skip(missing, at),
             }
         }
         let complete = self.reached.covers(&self.target.1) && !self.is_owed();
@@ -235,13 +257,12 @@ impl CatchUp {
     /// Sends as many records as fit a block. The others stay for the next block.
     fn send_next(&mut self, mut batch: Batch, next: Next, at: &mut HistoryContext<'_>) {
         let time = UnixMillis(0);
-        let fitting = self
-            .encoder
-            .fitting(&batch, &self.reached, time, STEP_BYTES_MAX);
+        let bytes_max = at.order.step_bytes_max();
+        let fitting = self.encoder.fitting(&batch, &self.reached, time, bytes_max);
         let part = batch.split_to(fitting);
         match part.last_offset() {
             Some(last) if !batch.is_empty() => {
-                self.pieces.push_front(Piece::Records(batch, next));
+                self.pieces.push_front(HistoryPiece::Records(batch, next));
                 let (offset, epoch) = (last.next(), part.epoch());
                 self.send(&part, Next { offset, epoch }, at);
             }
@@ -269,13 +290,16 @@ impl CatchUp {
         }
     }
 
-    /// Sends a gap to every shard with members.
-    fn send_gap(&mut self, notice: Notice, at: &mut HistoryContext<'_>) {
-        if notice.to > self.reached.get(notice.partition).offset {
-            self.reached.set(notice.partition, Next::at(notice.to));
+    /// Reports to every shard with members that a range of offsets can't be read. The catch-up read
+    /// continues after the range, and the shards write a `gap` event for the members that lack some
+    /// of it.
+    fn skip(&mut self, missing: Notice, at: &mut HistoryContext<'_>) {
+        if missing.to > self.reached.get(missing.partition).offset {
+            self.reached.set(missing.partition, Next::at(missing.to));
         }
         let catch_up = self.number;
         for share in &self.shares {
+            let notice = missing;
             at.to_feed(share.shard, FeedMessage::CatchUpGap { catch_up, notice });
         }
     }
@@ -351,12 +375,17 @@ const fn history(topic: TopicHandle, partition: Partition, catch_up: u32) -> Rea
     }
 }
 
-fn gap(read: ReadKey, from: Offset, to: Offset, reason: GapReason) -> (ReadKey, Piece, Offset) {
+fn gap(
+    read: ReadKey,
+    from: Offset,
+    to: Offset,
+    reason: GapReason,
+) -> (ReadKey, HistoryPiece, Offset) {
     let notice = Notice {
         partition: read.partition,
         from,
         to,
         reason,
     };
-    (read, Piece::Gap(notice), to)
+    (read, HistoryPiece::Missing(notice), to)
 }

@@ -15,11 +15,14 @@
 
 use std::collections::BTreeMap;
 
-use super::catch_up::{Advance, CatchUp};
+use super::catch_up::{Advance, CatchUp, JOINS_MAX, Members};
 use super::context::HistoryContext;
 use crate::kafka::{Client, Event, TopicHandle};
 use crate::log::Cut;
 use crate::model::{ExchangeId, Instant, Partition, ShardId};
+use crate::shard::home::partitions::log_start;
+use crate::shard::message::FeedMessage;
+use crate::shard::wait_queue::WaitQueue;
 use crate::sse::{Encoder, Encoding, StreamQuestion};
 
 /// The catch-up reads of one topic: at most one runs, and streams wait for the next.
@@ -31,8 +34,10 @@ pub(super) struct CatchUps {
     /// The number of the last catch-up read.
     last: u32,
     running: Option<CatchUp>,
-    /// At most one entry per stream.
-    waiting: BTreeMap<ExchangeId, Waiter>,
+    /// While none runs: the members of the next one.
+    gathering: Option<Gathering>,
+    /// The streams that wait, by the number of their arrival.
+    waiting: WaitQueue<ExchangeId, u64, Waiter>,
     /// Partitions that have stalled a catch-up read and have brought nothing since.
     stalled: Vec<Partition>,
     /// How many streams have waited so far.
@@ -53,14 +58,36 @@ struct Waiter {
     arrival: u64,
 }
 
+/// Which waiters share a catch-up read: those with the same encoding that lack records of a stalled
+/// partition, or those with the same encoding that do not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct WaiterKind {
+    encoding: usize,
+    lacks_stalled: bool,
+}
+
+/// The members of the next catch-up read. Thousands may wait, so a turn looks at [`JOINS_MAX`].
+#[derive(Debug)]
+struct Gathering {
+    kind: WaiterKind,
+    /// The arrivals that were looked at, and the last one to look at. Later ones wait for the
+    /// catch-up read after.
+    looked: u64,
+    last: u64,
+    members: Members,
+}
+
 impl CatchUps {
-    pub(super) const fn new(encodings: Vec<Encoding>) -> Self {
+    /// `streams_max`: streams that the process has at most.
+    pub(super) const fn new(encodings: Vec<Encoding>, streams_max: usize) -> Self {
         Self {
             encodings,
             incarnation: 0,
             last: 0,
             running: None,
-            waiting: BTreeMap::new(),
+            gathering: None,
+            // Streams that have ended may still be in it, until they are cancelled.
+            waiting: WaitQueue::new(streams_max.saturating_mul(2)),
             stalled: Vec::new(),
             arrivals: 0,
             pauses: BTreeMap::new(),
@@ -74,6 +101,7 @@ impl CatchUps {
         if let Some(running) = self.running.take() {
             running.stop(topic, client);
         }
+        self.gathering = None;
         self.waiting.clear();
         self.stalled.clear();
     }
@@ -93,24 +121,50 @@ impl CatchUps {
             from,
             arrival: self.arrivals,
         };
-        self.waiting.insert(question.exchange, waiter);
-        if self.running.is_none() {
-            self.start(at);
+        let (exchange, arrival) = (question.exchange, waiter.arrival);
+        if self
+            .waiting
+            .insert(exchange, arrival, None, waiter)
+            .is_err()
+        {
+            return self.turn_away(question, at);
         }
+        if self.running.is_none() && self.gathering.is_none() {
+            self.gather(at);
+        }
+    }
+
+    /// Too many streams wait. The stream asks again, as a member of a catch-up read that stalls.
+    fn turn_away(&mut self, question: StreamQuestion, at: &mut HistoryContext<'_>) {
+        self.last += 1;
+        let (catch_up, shard) = (self.last, question.exchange.shard);
+        let joined = FeedMessage::CatchUpJoined {
+            catch_up,
+            members: vec![question],
+            log_start: log_start(at.parts),
+        };
+        at.to_feed(shard, joined);
+        at.to_feed(shard, FeedMessage::CatchUpStalled { catch_up });
     }
 
     /// A stream has ended. Members of the running catch-up read are counted by their shard.
     pub(super) fn cancel(&mut self, exchange: ExchangeId) {
-        self.waiting.remove(&exchange);
+        self.waiting.cancel(exchange);
     }
 
     /// When [`Self::on_timeout`] next has work. `None`: no catch-up read runs.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
+        if self.gathering.is_some() {
+            return Some(Instant::ZERO);
+        }
         self.running.as_ref().map(CatchUp::check_at)
     }
 
-    /// Ends the running catch-up read if it is stalled.
+    /// Looks at the next streams that wait, or ends the running catch-up read if it is stalled.
     pub(super) fn on_timeout(&mut self, at: &mut HistoryContext<'_>) {
+        if self.gathering.is_some() {
+            return self.gather(at);
+        }
         let Some(running) = &mut self.running else {
             return;
         };
@@ -130,25 +184,56 @@ impl CatchUps {
         self.pauses.get(&partition).copied().unwrap_or_default()
     }
 
-    /// Starts a catch-up read for the oldest waiter and all of its kind: those that wait for the
-    /// same encoding, and lack records of a stalled partition, or not, as it does.
+    /// Makes the oldest waiter and all of its kind members of the next catch-up read, a few in each
+    /// turn, and starts it with the last one.
+    fn gather(&mut self, at: &mut HistoryContext<'_>) {
+        for _ in 0..JOINS_MAX {
+            let gathering = self.gathering.as_ref();
+            let (looked, last) = gathering.map_or((0, self.arrivals), |it| (it.looked, it.last));
+            let left = looked < last; // An empty range has no first arrival.
+            let waiter = left.then(|| self.waiting.next_met(&(looked + 1..=last)));
+            let Some(waiter) = waiter.flatten() else {
+                return self.start(at);
+            };
+            let kind = self.kind_of(&waiter, at);
+            let gathering = self.gathering.get_or_insert_with(|| Gathering {
+                kind,
+                looked,
+                last,
+                members: Members::default(),
+            });
+            gathering.looked = waiter.arrival;
+            if gathering.kind == kind {
+                let live = at.order.cut();
+                gathering.members.add(waiter.question, &waiter.from, live);
+                continue;
+            }
+            let (question, arrival) = (waiter.question, waiter.arrival);
+            let kept = self
+                .waiting
+                .insert(question.exchange, arrival, None, waiter);
+            debug_assert!(kept.is_ok(), "it was in the queue above");
+        }
+    }
+
+    fn kind_of(&self, waiter: &Waiter, at: &HistoryContext<'_>) -> WaiterKind {
+        let live = at.order.cut();
+        let lacks = |p: &Partition| waiter.from.get(*p).offset < live.get(*p).offset;
+        WaiterKind {
+            encoding: waiter.encoding,
+            lacks_stalled: self.stalled.iter().any(lacks),
+        }
+    }
+
+    /// Starts the catch-up read whose members are gathered. Without any, nothing starts.
     fn start(&mut self, at: &mut HistoryContext<'_>) {
-        let (stalled, live) = (&self.stalled, at.order.cut());
-        let lacks_stalled = |it: &Waiter| {
-            let lacks = |p: &Partition| it.from.get(*p).offset < live.get(*p).offset;
-            stalled.iter().any(lacks)
-        };
-        let Some(oldest) = self.waiting.values().min_by_key(|it| it.arrival) else {
+        let Some(Gathering { kind, members, .. }) = self.gathering.take() else {
             return;
         };
-        let kind = (oldest.encoding, lacks_stalled(oldest));
-        let same_kind = |_: &ExchangeId, it: &mut Waiter| (it.encoding, lacks_stalled(it)) == kind;
-        let members = self.waiting.extract_if(.., same_kind);
-        let members: Vec<_> = members.map(|(_, it)| (it.question, it.from)).collect();
         self.last += 1;
-        let encoding = self.encodings[kind.0].clone();
+        let encoding = self.encodings[kind.encoding].clone();
         let encoder = Encoder::new(encoding, at.order.tag());
-        self.running = Some(CatchUp::start(self.last, encoder, &members, at));
+        self.running = Some(CatchUp::start(self.last, encoder, members, at));
         self.advance(at);
     }
 
@@ -191,7 +276,7 @@ impl CatchUps {
         if let Some(running) = self.running.take() {
             running.end(met, self.incarnation, at);
         }
-        self.start(at);
+        self.gather(at);
     }
 }
 

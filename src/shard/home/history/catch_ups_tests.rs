@@ -41,6 +41,7 @@ impl Ground {
         let limits = Limits {
             window_bytes_max: 1 << 20,
             in_flight_bytes_max: 1 << 20,
+            step_bytes_max: STEP_BYTES_MAX,
         };
         let (tag, encodings) = (LogTag([1; 4]), vec![Encoding::default(); 2]);
         let shards = [ShardId(1)].into_iter();
@@ -57,7 +58,7 @@ impl Ground {
             order,
             parts: vec![Part::default(); 2],
             client,
-            catch_ups: CatchUps::new(encodings),
+            catch_ups: CatchUps::new(encodings, 1000),
             now: Now::default(),
             out: Outbox::new(ShardId(0)),
         }
@@ -155,6 +156,20 @@ impl Ground {
         self.with(CatchUps::on_timeout);
     }
 
+    /// The catch-up reads that streams joined since, and how many in one message.
+    fn joined(&mut self) -> Vec<(u32, usize)> {
+        let joined = |(_, message)| match message {
+            Message::Projection(
+                _,
+                ProjectionMessage::Feed(FeedMessage::CatchUpJoined {
+                    catch_up, members, ..
+                }),
+            ) => Some((catch_up, members.len())),
+            _ => None,
+        };
+        self.out.drain().into_iter().filter_map(joined).collect()
+    }
+
     /// The messages since: which streams joined a catch-up read, which one ended and how.
     fn told(&mut self) -> Vec<String> {
         let tell = |message| match message {
@@ -237,7 +252,7 @@ fn a_stream_that_ends_while_it_waits_joins_no_catch_up_read() {
     ground.join(2, cut(5, 5));
     let exchange = Ground::question(2).exchange;
     ground.with(|catch_ups, _| catch_ups.cancel(exchange));
-    assert!(ground.catch_ups.waiting.is_empty());
+    assert!(!ground.catch_ups.waiting.is_met(&(0..=u64::MAX)));
     ground.brings(0, 10);
     ground.brings(1, 10);
     assert_eq!(ground.told(), ["1: [1]", "1 met"]);
@@ -298,4 +313,42 @@ fn an_event_of_an_earlier_catch_up_read_brings_nothing() {
     assert_eq!(ground.told(), [""; 0]);
     ground.brings(0, 10);
     assert_eq!(ground.told(), ["2 met"]);
+}
+
+/// A thousand clients that return at once cost one read, and no long turn.
+#[test]
+fn many_streams_join_one_catch_up_read_over_several_turns() {
+    let mut ground = Ground::new();
+    ground.join(0, cut(5, 10));
+    assert_eq!(ground.joined(), [(1, 1)]);
+    for slot in 1..=1200 {
+        // Every third waits for the other encoding, and so for another catch-up read.
+        let encoding = usize::from(slot % 3 == 0);
+        ground.join_in(encoding, slot, cut(5, 10));
+    }
+    ground.brings(0, 10);
+    let mut turns = 1;
+    while ground.catch_ups.next_deadline() == Some(Instant::ZERO) {
+        assert_eq!(ground.joined(), [], "it starts with its last member");
+        // A stream that comes now joins the next one.
+        ground.join(2000 + turns, cut(5, 10));
+        ground.with(CatchUps::on_timeout);
+        turns += 1;
+    }
+    assert_eq!(turns, 3, "512 in each turn");
+    assert_eq!(ground.joined(), [(2, 512), (2, 288)]);
+    ground.brings(0, 10);
+    assert_eq!(ground.joined(), [(3, 400)], "the oldest waiter selects");
+    ground.brings(0, 10);
+    assert_eq!(ground.joined(), [(4, 2)]);
+}
+
+#[test]
+fn a_stream_that_finds_no_place_asks_again() {
+    let mut ground = Ground::new();
+    ground.catch_ups = CatchUps::new(vec![Encoding::default(); 2], 1);
+    for slot in 1..=4 {
+        ground.join(slot, cut(5, 10));
+    }
+    assert_eq!(ground.told(), ["1: [1]", "2: [4]", "2 short"]);
 }

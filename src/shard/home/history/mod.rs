@@ -24,10 +24,11 @@ pub(super) struct History {
 }
 
 impl History {
-    pub(super) fn new(encodings: Vec<Encoding>) -> Self {
+    /// `streams_max`: streams that the process has at most.
+    pub(super) const fn new(encodings: Vec<Encoding>, streams_max: usize) -> Self {
         Self {
-            catch_ups: CatchUps::new(encodings),
-            epoch_checks: EpochChecks::default(),
+            catch_ups: CatchUps::new(encodings, streams_max),
+            epoch_checks: EpochChecks::new(streams_max),
         }
     }
 

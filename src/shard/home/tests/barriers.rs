@@ -132,6 +132,25 @@ fn a_stored_reply_and_a_request_in_flight_need_no_round() {
     assert_eq!(world.problems(), [(2, "reply"), (3, "reply")]);
 }
 
+/// A route with `in_flight = "conflict"`: a reply that was readable is a better answer than 409.
+#[test]
+fn a_request_in_flight_that_is_not_joined_waits_for_its_round() {
+    let mut world = loaded();
+    world.sends(1, KEY, PATIENCE);
+    world.joins = false;
+    world.waits(2, KEY);
+    world.waits(3, KEY);
+    world.catch_up(Duration::ZERO);
+    world.ends(1, 0);
+    let conflict = "/problems/command-in-progress";
+    assert_eq!(world.problems(), [(2, conflict), (3, conflict)]);
+    world.waits(4, KEY);
+    world.catch_up(Duration::ZERO);
+    world.ends(2, 1);
+    world.replied(0, KEY);
+    assert_eq!(world.problems(), [(1, "reply"), (4, "reply")]);
+}
+
 /// Each way in which a command can't be decided: its answer, and its cause in the metrics.
 #[test]
 fn a_command_that_can_not_be_decided_is_refused_and_nothing_is_produced() {

@@ -15,13 +15,13 @@ use crate::model::{Instant, u32_of};
 /// The catch-up reads that have members on this shard. A topic has one or two at a time, so they
 /// are found by a scan.
 #[derive(Debug, Default)]
-pub(super) struct CatchUps {
-    list: Vec<CatchUp>,
+pub(super) struct JoinedCatchUps {
+    list: Vec<JoinedCatchUp>,
     credits: VecDeque<Credit>,
 }
 
 #[derive(Debug)]
-struct CatchUp {
+struct JoinedCatchUp {
     id: CatchUpId,
     /// The subscribers that joined. Some may have left: a member's source names the catch-up read.
     joined: Vec<Slot>,
@@ -34,7 +34,7 @@ struct CatchUp {
     patience: Option<Instant>,
 }
 
-impl CatchUp {
+impl JoinedCatchUp {
     fn give_credit(&mut self, credits: &mut VecDeque<Credit>) {
         if self.patience.take().is_some() {
             let (catch_up, members) = (self.id, self.members);
@@ -51,12 +51,17 @@ impl CatchUp {
     }
 }
 
-impl CatchUps {
-    /// A catch-up read begins, with these members.
+impl JoinedCatchUps {
+    /// These subscribers join a catch-up read that begins. They may come in several parts.
     pub(super) fn on_start(&mut self, id: CatchUpId, joined: Vec<Slot>) {
         let members = u32_of(joined.len());
+        if let Some(begun) = self.list.iter_mut().find(|it| it.id == id) {
+            begun.joined.extend(joined);
+            begun.members += members;
+            return;
+        }
         let (behind, block, patience) = (0, None, None);
-        self.list.push(CatchUp {
+        self.list.push(JoinedCatchUp {
             id,
             joined,
             members,
