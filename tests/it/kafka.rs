@@ -16,6 +16,7 @@ mod outage;
 mod rights;
 mod rskafka;
 mod secure;
+mod services;
 mod versions;
 
 /// Every scenario of `scenarios/` on a real Kafka.

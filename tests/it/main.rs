@@ -40,5 +40,6 @@ mod racks;
 mod rdk;
 mod scenarios;
 mod service;
+mod services;
 mod tidy;
 mod unclean;

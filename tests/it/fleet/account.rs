@@ -9,16 +9,64 @@ use sluicegate::broker::DumpedRecord;
 use sluicegate::model::{Instant, Partition};
 
 use super::caller::{ROUTES, Request};
+use super::polls::Location;
 use super::records::{header, text};
 use super::response::Body;
 use super::tally::Tally;
 use super::world::World;
+
+/// How the gateways of a world look for an earlier record of a command.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Dedupe {
+    /// The gateway asks for the end of the replies topic after the request arrived.
+    #[default]
+    Replies,
+    /// The gateway also asks for the end of the command's partition.
+    Strict,
+    /// The gateway asks nobody.
+    Local,
+}
+
+impl Dedupe {
+    pub(super) const ALL: [Self; 3] = [Self::Replies, Self::Strict, Self::Local];
+
+    /// The mode as the config names it.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Replies => "replies",
+            Self::Strict => "strict",
+            Self::Local => "local",
+        }
+    }
+}
+
+/// Limits that the account knows, the same at all gateways.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Known {
+    pub(super) dedupe: Dedupe,
+    /// The shortest time after which a process may forget a command without a reply.
+    pub(super) closes: Duration,
+    /// How long an unanswered command is in flight.
+    pub(super) open_limit: Duration,
+    /// Exchanges that may wait for one command.
+    pub(super) waiters_max: u64,
+}
 
 /// A gateway's number, and the number of its process.
 pub(super) type ProcessId = (usize, u32);
 
 /// A moment: the order of entries, and the time.
 pub(super) type Moment = (u64, Instant);
+
+/// What an attempt is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Command,
+    /// It reads the reply at the location of its command.
+    Poll,
+    /// It reads at the location of another client's command.
+    Foreign,
+}
 
 /// The result of an attempt, as its caller knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +83,10 @@ pub(super) enum Fate {
     Unreadable,
     /// 422: the key was used for another request.
     NotThis,
+    /// 202: the record is in the log, and the reply comes later.
+    Accepted,
+    /// A poll without the reply.
+    Polled,
     /// The caller disconnected, or the connection ended.
     Lost,
 }
@@ -43,6 +95,7 @@ pub(super) enum Fate {
 #[derive(Debug)]
 pub(super) struct Attempt {
     pub(super) request: Request,
+    pub(super) kind: Kind,
     pub(super) process: ProcessId,
     /// When its last byte was sent. `None` if it never was.
     pub(super) sent: Option<Moment>,
@@ -92,8 +145,7 @@ pub(super) struct ReplyRecord {
 pub(super) struct Account {
     entries: u64,
     topics: Vec<&'static str>,
-    /// The shortest time after which a process may forget a command without a reply.
-    closes: Duration,
+    known: Known,
     pub(super) attempts: Vec<Attempt>,
     pub(super) records: Vec<CommandRecord>,
     /// By topic and partition: the records in the log, in order, and its end.
@@ -103,6 +155,8 @@ pub(super) struct Account {
     applied: BTreeMap<String, u32>,
     /// The correlation id of each request with a key, the same on every gateway.
     correlations: BTreeMap<Request, String>,
+    /// Locations that clients were given.
+    pub(super) locations: Vec<Location>,
     /// When the faults ended, if they have.
     pub(super) calm: Option<Instant>,
     pub(super) tally: Tally,
@@ -110,14 +164,14 @@ pub(super) struct Account {
 
 impl Account {
     /// An empty account over `topics` and their partitions.
-    pub(super) fn new(topics: &[(&'static str, u32)], closes: Duration) -> Self {
+    pub(super) fn new(topics: &[(&'static str, u32)], known: Known) -> Self {
         let logs = topics.iter().map(|(_, count)| 0..*count);
         Self {
             topics: topics.iter().map(|(name, _)| *name).collect(),
             logs: logs
                 .map(|all| all.map(|_| (Vec::new(), 0)).collect())
                 .collect(),
-            closes,
+            known,
             ..Self::default()
         }
     }
@@ -128,9 +182,10 @@ impl Account {
     }
 
     /// An attempt starts. Its number is sent in a header that is copied to the record.
-    pub(super) fn begin(&mut self, request: &Request, process: ProcessId) -> usize {
+    pub(super) fn begin(&mut self, request: &Request, kind: Kind, process: ProcessId) -> usize {
         self.attempts.push(Attempt {
             request: request.clone(),
+            kind,
             process,
             sent: None,
             fate: Fate::Going,
@@ -204,13 +259,20 @@ impl Account {
             tried.sent.is_some(),
             "half a request became a record: {tried:?}"
         );
+        let identity = request.identity.map(|name| format!("fleet#{name}"));
         assert_eq!(
             (
                 field(":method"),
                 field(":path"),
+                field("identity"),
                 text(dumped.value.as_ref())
             ),
-            (ROUTES[request.route].1, &*request.path, &*request.body),
+            (
+                ROUTES[request.route].1,
+                &*request.path,
+                &*identity.unwrap_or_default(),
+                &*request.body
+            ),
             "the record of another request"
         );
         let correlation = field("correlation-id").to_owned();
@@ -227,6 +289,7 @@ impl Account {
             lost: false,
         };
         self.check_record(&record);
+        self.check_duplicate(&record);
         self.count_second(&record);
         let index = self.records.len();
         self.attempts[attempt].record = Some(index);
@@ -249,11 +312,18 @@ impl Account {
             correlation,
             "{request:?} has two correlation ids"
         );
-        let key = |it: &str| it.split_once('.').expect("K.F").0.to_owned();
+        let split = |it: &str| -> (String, String) {
+            let (key, fingerprint) = it.split_once('.').expect("K.F");
+            (key.to_owned(), fingerprint.to_owned())
+        };
+        let (key, fingerprint) = split(correlation);
         for (other, theirs) in &self.correlations {
-            let same = (other.route, &other.key) == (request.route, &request.key);
-            assert_eq!(key(theirs) == key(correlation), same, "{other:?}");
-            assert_eq!(theirs == correlation, other == request, "{other:?}");
+            let (their_key, their_fingerprint) = split(theirs);
+            let same = other.command() == request.command();
+            assert_eq!(their_key == key, same, "recipe: {other:?} {request:?}");
+            let same = other.asks() == request.asks();
+            let equal = their_fingerprint == fingerprint;
+            assert_eq!(equal, same, "recipe: {other:?} {request:?}");
         }
     }
 
@@ -299,6 +369,46 @@ impl Account {
         }
     }
 
+    /// Guarantees (b) and (c): a second record of a command key needs an attempt that arrived before
+    /// the reply to the first was readable. In `strict` it needs one that arrived before the first
+    /// record was readable. The development broker has no deposed leader that still answers.
+    fn check_duplicate(&self, record: &CommandRecord) {
+        let attempt = &self.attempts[record.attempt];
+        if attempt.request.key.is_none() || self.known.dedupe == Dedupe::Local {
+            return;
+        }
+        let (arrived, _) = attempt.sent.expect("it was sent");
+        let key = record.key();
+        let of_key = self.replies.range(key.to_owned()..);
+        let of_key = of_key.take_while(|(correlation, _)| correlation.starts_with(key));
+        for (correlation, reply) in of_key.flat_map(|(id, all)| all.iter().map(move |it| (id, it)))
+        {
+            assert!(
+                reply.retry || reply.made.0 > arrived,
+                "(b): the reply to {correlation} was readable when the attempt arrived: {reply:?} \
+                 {attempt:?} {record:?}"
+            );
+        }
+        if self.known.dedupe != Dedupe::Strict {
+            return;
+        }
+        for other in self.records.iter().filter(|it| it.key() == key) {
+            let replies = self.replies.get(&other.correlation).into_iter().flatten();
+            let closed = replies.clone().any(|it| it.retry);
+            let ends = other.seen.1.after(self.known.open_limit);
+            assert!(
+                other.lost || closed || ends <= record.seen.1 || other.seen.0 > arrived,
+                "strict: {other:?} was readable when the attempt arrived: {attempt:?} {record:?}"
+            );
+        }
+    }
+
+    /// As many exchanges wait for the commands of a shard as its limits allow.
+    pub(super) fn check_waiting(&self, open: u64, waiting: u64) {
+        let most = open * self.known.waiters_max;
+        assert!(waiting <= most, "{waiting} wait for {open} commands");
+    }
+
     /// Whether the process that appended `record` certainly had its command in flight at `now`, or
     /// had read its reply.
     pub(super) fn is_in_flight(&self, record: &CommandRecord, now: Instant) -> bool {
@@ -306,7 +416,7 @@ impl Account {
         let replies = self.replies.get(&record.correlation);
         // A reply made before the record may be read after it.
         let closed = replies.is_some_and(|all| all.iter().any(|reply| reply.retry));
-        !record.lost && !closed && now < sent.after(self.closes)
+        !record.lost && !closed && now < sent.after(self.known.closes)
     }
 
     /// Counts a second record of a request by its cause, with DESIGN's names.
@@ -327,7 +437,7 @@ impl Account {
             .into_iter()
             .flatten()
             .filter(|it| it.made.0 < arrived);
-        let seconds = &mut self.tally.seconds;
+        let seconds = self.tally.seconds_of(self.known.dedupe);
         let cause = if before.clone().any(|it| !it.retry) {
             &mut seconds.unread
         } else if before.any(|it| it.retry) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sluicegate::model::Instant;
 
-use super::account::{Account, Fate, ReplyRecord};
+use super::account::{Account, Fate, Kind, ReplyRecord};
 use super::caller::Verdict;
 use super::response::Response;
 
@@ -21,8 +21,16 @@ impl Account {
         response: &Response,
         now: Instant,
     ) -> Verdict {
+        if self.attempts[attempt].kind != Kind::Command
+            && let Some(verdict) = self.on_polled(attempt, response, now)
+        {
+            return verdict;
+        }
         if response.header("x-service").is_some() {
             return self.on_answer(attempt, response, now);
+        }
+        if response.status == 202 {
+            return self.on_accepted(attempt, response, now);
         }
         let problem: serde_json::Value = serde_json::from_str(&response.body.text).expect("JSON");
         let path = problem["type"].as_str().expect("a problem has a type");
@@ -124,7 +132,7 @@ impl Account {
         let request = &tried.request;
         let rival = self.attempts.iter().any(|other| {
             let other = &other.request;
-            (other.route, &other.key) == (request.route, &request.key) && other != request
+            other.command() == request.command() && other != request
         });
         assert!(rival, "422 without another request: {tried:?}");
         assert_eq!(

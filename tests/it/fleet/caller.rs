@@ -7,7 +7,8 @@ use std::time::Duration;
 use sluicegate::model::Instant;
 use sluicegate::shard::SocketId;
 
-use super::account::Account;
+use super::account::{Account, Kind};
+use super::polls::Location;
 use super::response::{Reader, Response};
 use super::world::World;
 
@@ -18,6 +19,15 @@ pub(super) const ROUTES: [(&str, &str); 4] = [
     ("note", "POST"),
     ("drop", "DELETE"),
 ];
+
+/// Preferences of a command that is sent with one. Anonymous clients get no location under keys as
+/// short as the fleet's.
+const PREFERENCES: [&str; 2] = [
+    "Prefer: respond-async\r\n",
+    "Prefer: respond-async, wait=1\r\n",
+];
+/// How long a caller asks at a location before it sends the command again.
+const POLLS_FOR: Duration = Duration::from_secs(5);
 
 /// Sizes of a caller's pipe, in bytes of a response.
 const PIPE_BYTES: [usize; 3] = [200, 4_096, 65_536];
@@ -30,33 +40,65 @@ pub(super) struct Request {
     pub(super) route: usize,
     /// The `Idempotency-Key` of the request, if it has one.
     pub(super) key: Option<String>,
+    /// The identity of the client. Anonymous if the build can't invent identities.
+    pub(super) identity: Option<&'static str>,
     pub(super) path: String,
     pub(super) body: String,
 }
 
 impl Request {
+    /// Two requests of one route, key and identity have one command key.
+    pub(super) fn command(&self) -> (usize, &Option<String>, Option<&'static str>) {
+        (self.route, &self.key, self.identity)
+    }
+
+    /// What the request asks for, under whatever key.
+    pub(super) fn asks(&self) -> (&'static str, &str, &str) {
+        (ROUTES[self.route].1, &self.path, &self.body)
+    }
+
     /// `attempt` is copied to the record and is not part of the fingerprint.
-    fn bytes(&self, attempt: usize) -> VecDeque<u8> {
+    fn bytes(&self, attempt: usize, prefer: &str) -> VecDeque<u8> {
         let (method, path, body) = (ROUTES[self.route].1, &self.path, &self.body);
         let key = self.key.as_ref();
         let key = key.map(|key| format!("Idempotency-Key: \"{key}\"\r\n"));
         let (key, length) = (key.unwrap_or_default(), body.len());
+        let identity = self.identity_line();
         format!(
-            "{method} {path} HTTP/1.1\r\nHost: fleet\r\nX-Attempt: {attempt}\r\n{key}\
+            "{method} {path} HTTP/1.1\r\nHost: fleet\r\nX-Attempt: {attempt}\r\n{key}{identity}{prefer}\
              Content-Type: text/plain\r\nContent-Length: {length}\r\n\r\n{body}"
         )
         .into_bytes()
         .into()
     }
+
+    /// A request for the reply at a location. `waits`: the gateway may keep it for a second.
+    fn poll(&self, path: &str, waits: bool) -> VecDeque<u8> {
+        let identity = self.identity_line();
+        let prefer = if waits { "Prefer: wait=1\r\n" } else { "" };
+        format!("GET {path} HTTP/1.1\r\nHost: fleet\r\n{identity}{prefer}\r\n")
+            .into_bytes()
+            .into()
+    }
+
+    fn identity_line(&self) -> String {
+        let identity = self.identity;
+        let line = identity.map(|name| format!("X-Fleet-Identity: {name}\r\n"));
+        line.unwrap_or_default()
+    }
 }
 
 /// What a caller does after a response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) enum Verdict {
     /// The caller has its result.
     Final,
     /// The caller retries the request.
     Again,
+    /// The caller asks for the reply at this location.
+    Poll(Location),
+    /// The caller goes on as before.
+    Wait,
 }
 
 /// One request that is in flight.
@@ -75,6 +117,8 @@ pub(super) struct Caller {
     todo: VecDeque<Request>,
     /// Requests that have their result.
     done: Vec<Request>,
+    /// Where the present request's reply will be, and until when the caller asks there.
+    polling: Option<(Location, Instant)>,
     /// The caller's connection: gateway, shard, socket.
     at: Option<(usize, (usize, SocketId))>,
     trying: Option<Try>,
@@ -172,7 +216,26 @@ impl Caller {
             self.at = Some((gateway, place));
         }
         let request = self.todo.front().expect("something is left");
-        let attempt = account.begin(request, (gateway, world.gateways[gateway].life));
+        let process = (gateway, world.gateways[gateway].life);
+        let random = &mut world.random;
+        let polling = self.polling.take();
+        self.polling = polling.filter(|(_, until)| world.now.mono < *until);
+        let foreign = request.key.as_ref().filter(|_| random.one_in(16));
+        let foreign = foreign.and_then(|_| account.foreign_location(request, random));
+        let own = self.polling.as_ref().map(|(location, _)| location);
+        let kind = match (&foreign, own) {
+            (Some(_), _) => Kind::Foreign,
+            (None, Some(_)) => Kind::Poll,
+            (None, None) => Kind::Command,
+        };
+        let attempt = account.begin(request, kind, process);
+        let unsent = match foreign.as_ref().or(own) {
+            Some(location) => request.poll(&location.path, random.one_in(2)),
+            None if request.key.is_some() && random.one_in(5) => {
+                request.bytes(attempt, random.pick::<&str>(&PREFERENCES))
+            }
+            None => request.bytes(attempt, ""),
+        };
         let patience = if storm && world.random.one_in(2) {
             world.random.within(5, 600)
         } else {
@@ -181,7 +244,7 @@ impl Caller {
         self.last = Some(gateway);
         self.trying = Some(Try {
             attempt,
-            unsent: request.bytes(attempt),
+            unsent,
             reader: Reader::default(),
             gives_up: world.now.mono.after(Duration::from_millis(patience)),
         });
@@ -245,9 +308,20 @@ impl Caller {
         }
         let request = self.todo.front().expect("it is being asked");
         match verdict {
-            Verdict::Final => self.done.extend(self.todo.pop_front()),
+            Verdict::Final => {
+                self.polling = None;
+                self.done.extend(self.todo.pop_front());
+            }
+            Verdict::Poll(location) => {
+                self.polling = Some((location, world.now.mono.after(POLLS_FOR)));
+                self.rest(world);
+            }
+            Verdict::Wait => self.rest(world),
             Verdict::Again if request.key.is_none() => drop(self.todo.pop_front()),
-            Verdict::Again => self.rest(world),
+            Verdict::Again => {
+                self.polling = None;
+                self.rest(world);
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use sluicegate::broker::{Failing, ResponseError};
 use sluicegate::model::{Instant, Partition};
 use std::time::Duration;
 
-use super::account::Account;
+use super::account::{Account, Dedupe, Known};
 use super::caller::{Caller, Request};
 use super::random::Random;
 use super::service::{Habits, Service};
@@ -16,6 +16,8 @@ use super::world::{Scenario, World};
 const TOPICS: [&str; 2] = ["orders", "notes"];
 /// The topics of replies. In half of the worlds all routes share the first.
 const REPLIES: [&str; 2] = ["replies", "note-replies"];
+/// Identities that the fleet invents. Callers of both use the same idempotency keys.
+const IDENTITIES: [&str; 2] = ["ann", "bob"];
 /// Keys that several callers share.
 const SHARED_KEYS: u64 = 4;
 /// Most commands of one caller.
@@ -58,19 +60,23 @@ enum Phase {
 struct Limits {
     delivery_timeout: u64,
     open_limit: u64,
+    waiters_max: u64,
     shared_replies: bool,
+    dedupe: Dedupe,
 }
 
 fn config(limits: Limits, random: &mut Random) -> String {
     // Limits are reduced by seed, so that they are hit.
     let timeout = *random.pick(&["200ms", "1s", "3s"]);
     let open_max = *random.pick(&[4, 100]);
-    let waiters_max = *random.pick(&[1, 16]);
     let Limits {
         delivery_timeout,
         open_limit,
+        waiters_max,
         shared_replies,
+        dedupe,
     } = limits;
+    let dedupe = dedupe.name();
     let mut text = format!(
         "[kafka]\nbootstrap = [\"node:1\", \"node:2\"]\nfetch_wait = \"50ms\"\nrequest_timeout = \"1s\"\nmetadata_age_max = \"2s\"\n\
          delivery_timeout = \"{delivery_timeout}s\"\nfetch_partition_bytes_max = \"64KiB\"\n\
@@ -89,7 +95,7 @@ fn config(limits: Limits, random: &mut Random) -> String {
         let key = if keyed { "key = \"{path.id}\"\n" } else { "" };
         text.push_str(&format!(
             "[[command]]\nname = \"{name}\"\nroute = \"{route}\"\ntopic = \"{topic}\"\n\
-             replies = \"{replies}\"\nforward = [\"x-attempt\"]\n{key}"
+             replies = \"{replies}\"\ndedupe = \"{dedupe}\"\nforward = [\"x-attempt\"]\n{key}"
         ));
     }
     text
@@ -98,6 +104,8 @@ fn config(limits: Limits, random: &mut Random) -> String {
 impl Commands {
     /// Runs the history of one seed.
     pub(super) fn run(seed: u64) -> Tally {
+        #[cfg(feature = "planted")]
+        sluicegate::model::invent_identities(true);
         let mut world = World::new(seed, 3);
         let mut commands = Self::new(&mut world);
         world.live(&mut commands);
@@ -113,7 +121,15 @@ impl Commands {
             delivery_timeout: *random.pick(&[1, 5]),
             // A command that was removed from the log stays in flight at its gateway for this time.
             open_limit: if unclean { 20 } else { 600 },
+            waiters_max: *random.pick(&[1, 16]),
             shared_replies: random.one_in(2),
+            dedupe: *random.pick(&Dedupe::ALL),
+        };
+        // Far longer than a world lives.
+        let retention: &[_] = if random.one_in(2) {
+            &[("retention.ms", "3600000")]
+        } else {
+            &[]
         };
         (world.faults.brokers, world.faults.pauses) = (faulty, true);
         let partitions = |random: &mut Random| random.within(1, 3) as u32;
@@ -129,11 +145,12 @@ impl Commands {
         let service = Service::new(&topics, replies, habits, random.within(1, 2));
         let callers = (0..random.within(2, 6)).map(|number| caller(number, random));
         let callers = callers.collect();
-        for (name, partitions) in topics.iter().chain(&replies) {
-            world
-                .broker
-                .create_topic(name, *partitions, &[])
-                .expect("a topic");
+        let commands = topics.iter().map(|it| (it, &[][..]));
+        for ((name, partitions), configs) in
+            commands.chain(replies.iter().map(|it| (it, retention)))
+        {
+            let made = world.broker.create_topic(name, *partitions, configs);
+            made.expect("a topic");
         }
         world.add_gateways(|random| config(limits, random));
         // A produce whose outcome is unknown is forgotten after twice its timeout. Without faults,
@@ -142,12 +159,22 @@ impl Commands {
         let forgets = unknown.then_some(2 * limits.delivery_timeout);
         let closes =
             Duration::from_secs(forgets.unwrap_or(limits.open_limit).min(limits.open_limit));
+        let mut account = Account::new(
+            &topics,
+            Known {
+                dedupe: limits.dedupe,
+                closes,
+                open_limit: Duration::from_secs(limits.open_limit),
+                waiters_max: limits.waiters_max,
+            },
+        );
+        account.tally.modes[limits.dedupe as usize].0 = 1;
         Self {
             topics,
             replies,
             callers,
             service,
-            account: Account::new(&topics, closes),
+            account,
             faulty,
             unclean,
             phase: Phase::Asking,
@@ -206,6 +233,21 @@ impl Commands {
         }
     }
 
+    /// Compares what waits at every shard with its limits, now and then.
+    fn check_waiting(&self, world: &mut World) {
+        let asks = world.random.one_in(8);
+        let processes = world.gateways.iter_mut();
+        for process in processes.filter_map(|it| it.process.as_mut()) {
+            for status in &process.status {
+                let (open, waiting) = (status.commands_open, status.commands_waiting);
+                self.account.check_waiting(open, waiting);
+            }
+            if asks {
+                process.ask();
+            }
+        }
+    }
+
     /// Whether every gateway has the counts of its start: no client, no command in flight.
     fn is_empty(&mut self, world: &mut World) -> bool {
         let mut left = Vec::new();
@@ -226,6 +268,8 @@ impl Commands {
 
 /// The requests of one caller.
 fn caller(number: u64, random: &mut Random) -> Caller {
+    let invents = cfg!(feature = "planted");
+    let identity = invents.then_some(IDENTITIES[number as usize % IDENTITIES.len()]);
     let requests = (0..random.within(4, COMMANDS_MAX)).map(|n| {
         let route = random.below(4) as usize;
         let key = match random.below(8) {
@@ -234,21 +278,30 @@ fn caller(number: u64, random: &mut Random) -> Caller {
             _ => Some(format!("{number}-{n}")),
         };
         let shared = key.as_ref().is_some_and(|key| key.starts_with("shared"));
-        // Under a shared key the path or the body may be another caller's.
-        let id = random.below(2);
+        // Under a shared key the path or the body may be another caller's. Two pairs of them are the
+        // same bytes if the end of the path is not marked.
+        let (id, amount) = *random.pick(&[
+            ("0", "amount 0"),
+            ("0", "amount 1"),
+            ("1", "amount 0"),
+            ("1", "amount 1"),
+            ("1", "0amount 0"),
+            ("10", "amount 0"),
+        ]);
         let path = match route {
             0 => format!("/accounts/{id}/payments"),
             2 => format!("/notes/{id}"),
             _ => format!("/accounts/{id}"),
         };
         let body = if shared {
-            format!("amount {}", random.below(2))
+            amount.to_owned()
         } else {
             format!("command {number}-{n}")
         };
         Request {
             route,
             key,
+            identity,
             path,
             body,
         }
@@ -276,6 +329,7 @@ impl Scenario for Commands {
             self.account.calm = Some(world.now.mono);
         }
         self.account.observe(world);
+        self.check_waiting(world);
         for (number, caller) in self.callers.iter_mut().enumerate() {
             caller.step(number, world, &mut self.account, storm);
         }

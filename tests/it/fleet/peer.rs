@@ -366,7 +366,8 @@ impl Peer {
             match message {
                 ControlMessage::Report(_, report) => {
                     let open = report.checks.iter().filter(|check| !check.ok).count();
-                    self.unready[n] = Some(open);
+                    // A later report may come in the midst of a fault. Clients go on to ask.
+                    self.unready[n] = Some(self.unready[n].map_or(open, |it| it.min(open)));
                     self.status[n] = report.status;
                 }
                 ControlMessage::Note(note) => {

@@ -1,11 +1,13 @@
 //! The result of a world of commands, in numbers.
 
+use super::account::Dedupe;
+
 /// Second records of a request, by cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Seconds {
     /// The attempt arrived before any reply to the request was in the log.
     pub(super) overlapping: u64,
-    /// A reply was in the log, and this gateway had not read it yet.
+    /// A reply was in the log, and this gateway had not read it yet: in `local` only.
     pub(super) unread: u64,
     /// The service had asked for a retry.
     pub(super) retry: u64,
@@ -19,7 +21,8 @@ pub(super) struct Seconds {
 pub(super) struct Tally {
     /// Number of records of commands.
     pub(super) records: u64,
-    pub(super) seconds: Seconds,
+    /// By mode: worlds, and second records.
+    pub(super) modes: [(u64, Seconds); 3],
     /// Commands that a service applied.
     pub(super) applied: u64,
     /// Attempts answered with a stored reply, and how many of these came from the index.
@@ -31,22 +34,35 @@ pub(super) struct Tally {
     pub(super) unknown: u64,
     pub(super) unreadable: u64,
     pub(super) not_this: u64,
+    /// Attempts that received a location, polls that came before the reply, and polls of other
+    /// identities, which learned nothing.
+    pub(super) accepted: u64,
+    pub(super) polled: u64,
+    pub(super) hidden: u64,
     /// Number of attempts without a response.
     pub(super) lost: u64,
 }
 
+impl Seconds {
+    fn add(&mut self, other: &Self) {
+        self.overlapping += other.overlapping;
+        self.unread += other.unread;
+        self.retry += other.retry;
+        self.given_up += other.given_up;
+    }
+}
+
 impl Tally {
+    /// The second records of a mode.
+    pub(super) fn seconds_of(&mut self, mode: Dedupe) -> &mut Seconds {
+        &mut self.modes[mode as usize].1
+    }
+
     pub(super) fn add(&mut self, other: &Self) {
-        let Seconds {
-            overlapping,
-            unread,
-            retry,
-            given_up,
-        } = &mut self.seconds;
-        *overlapping += other.seconds.overlapping;
-        *unread += other.seconds.unread;
-        *retry += other.seconds.retry;
-        *given_up += other.seconds.given_up;
+        for ((worlds, seconds), (more, others)) in self.modes.iter_mut().zip(&other.modes) {
+            *worlds += more;
+            seconds.add(others);
+        }
         self.records += other.records;
         self.applied += other.applied;
         self.answered += other.answered;
@@ -56,17 +72,33 @@ impl Tally {
         self.unknown += other.unknown;
         self.unreadable += other.unreadable;
         self.not_this += other.not_this;
+        self.accepted += other.accepted;
+        self.polled += other.polled;
+        self.hidden += other.hidden;
         self.lost += other.lost;
     }
 
     /// A fleet in which some event never occurs proves nothing about it.
     pub(super) fn assert_all_kinds(&self) {
+        let [
+            (replies, in_replies),
+            (strict, in_strict),
+            (local, in_local),
+        ] = self.modes;
+        for ((_, seconds), mode) in self.modes.iter().zip(Dedupe::ALL) {
+            assert!(seconds.unread == 0 || mode == Dedupe::Local, "{self:#?}");
+        }
         let kinds = [
+            replies,
+            strict,
+            local,
             self.records,
-            self.seconds.overlapping,
-            self.seconds.unread,
-            self.seconds.retry,
-            self.seconds.given_up,
+            in_replies.overlapping,
+            in_strict.overlapping,
+            in_local.overlapping,
+            in_local.unread,
+            in_replies.retry,
+            in_replies.given_up,
             self.applied,
             self.answered,
             self.replayed,

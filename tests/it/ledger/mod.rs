@@ -6,6 +6,7 @@
 //! - `world` the system under test; `clients` its load; `account` the printed summary
 //! - `beside` librdkafka; `felt` how long a fault was felt with each, and the bar
 //! - `nodes` faults of nodes and leaders
+//! - `payments` an independent service in Python behind two gateways, judged by its own script
 //! - `secure` gateways that log in, by each mechanism and by TLS; one that is not let in (R9)
 //! - `topics` what happens to topics (R4); `records` records of every kind
 //!
@@ -18,6 +19,7 @@ mod book;
 mod clients;
 mod felt;
 mod nodes;
+mod payments;
 mod records;
 mod secure;
 mod topics;

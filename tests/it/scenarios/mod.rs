@@ -10,6 +10,7 @@ pub mod queries;
 pub mod retries;
 pub mod starting;
 pub mod streams;
+pub mod window;
 
 /// Creates a module of tests from all scenarios, on one cluster.
 macro_rules! on_ground {
@@ -84,6 +85,9 @@ macro_rules! on_ground {
                 a_stream_survives_kill_9,
                 a_snapshot_goes_on_at_another_peer,
                 one_fetch_however_many_clients,
+            ],
+            window: [
+                after_the_reply_window_a_key_is_new_once,
             ],
             brokers: [
                 what_a_broker_does_is_counted_under_its_address,
