@@ -246,14 +246,6 @@ impl ReplyIndex {
         self.shelves.sweep_all();
     }
 
-    /// The partition is read from here on, although its log has earlier replies: they would not
-    /// fit. `from` is the time of the first one that is read.
-    pub fn on_cut_start(&mut self, partition: Partition, offset: Offset, from: UnixMillis) {
-        let start = self.starts.of(partition);
-        start.missing_below = start.missing_below.max(offset);
-        self.generations.on_cut(from);
-    }
-
     /// Drops generations past the window, and frees a bounded part of their memory. Returns true if
     /// more is due: call it again in the next turn.
     #[must_use = "true means that more is due"]

@@ -408,6 +408,136 @@ fn a_reply_in_the_place_of_one_that_is_gone_is_counted_once() {
     assert_eq!(table.replies.stats().entries, 1);
 }
 
+/// The state ends by itself: retention removes what the memory had no room for.
+#[test]
+fn a_cut_ends_when_the_log_has_no_more_than_the_index() {
+    let mut index = index(100);
+    for n in 0..300 {
+        put(&mut index, n, 5000, 5000);
+    }
+    while index.expire(UnixMillis(5000)) {}
+    assert!(index.cut(UnixMillis(5000)).is_some());
+    let oldest = (0..300).find(|n| has(&index, *n)).expect("some are known");
+    for partition in 0..3 {
+        index.on_log_start(Partition(partition), Offset(u64::from(oldest)));
+    }
+    while index.expire(UnixMillis(5000)) {}
+    assert_eq!(index.cut(UnixMillis(5000)), None);
+}
+
+/// What a naive table knows: lists of what was sent, answered and is in flight.
+#[derive(Default)]
+struct Lists {
+    /// Requests in flight: sent here, or adopted.
+    open: Vec<CorrelationId>,
+    answered: Vec<CorrelationId>,
+    /// Records of any instance that no reply answers yet.
+    unanswered: Vec<CorrelationId>,
+}
+
+impl Lists {
+    fn decide(&self, id: CorrelationId) -> &'static str {
+        let of_key = |list: &[CorrelationId]| list.iter().any(|it| it.key == id.key);
+        if self.answered.contains(&id) {
+            "answered"
+        } else if self.open.contains(&id) {
+            "joined"
+        } else if of_key(&self.answered) || of_key(&self.open) {
+            "mismatch"
+        } else if self.unanswered.contains(&id) {
+            "joined"
+        } else if of_key(&self.unanswered) {
+            "mismatch"
+        } else {
+            "opened"
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    /// Every decision of the table with its strict index is that of plain lists, whatever records
+    /// other instances append.
+    #[test]
+    fn the_table_decides_as_plain_lists_do(
+        acts in prop::collection::vec((0..6_u8, 0..4_u8, 0..3_u8), 0..150),
+    ) {
+        let mut table = table();
+        let settings = CommandIndexSettings {
+            open_limit: Duration::from_secs(600),
+            bytes_max: 1 << 20,
+        };
+        let hasher = RandomState::with_seeds(1, 2, 3, 4);
+        table.unanswered = Some(CommandIndex::new(settings, "correlation-id", hasher));
+        let (mut lists, mut offset, mut waiter) = (Lists::default(), 0, 0);
+        for (act, n, other) in acts {
+            let id = CorrelationId { key: key(n), fingerprint: F.changed(other) };
+            offset += 1;
+            let in_flight = lists.open.contains(&id);
+            match act {
+                0 | 1 => {
+                    waiter += 1;
+                    let expected = lists.decide(id);
+                    let got = match admit(&mut table, n, id.fingerprint, waiter) {
+                        Admitted::Answered(_) | Admitted::AnsweredAt(..) => "answered",
+                        Admitted::Joined => "joined",
+                        Admitted::Mismatch => "mismatch",
+                        Admitted::Opened => "opened",
+                        Admitted::Full(_) => continue,
+                        other => panic!("{other:?}"),
+                    };
+                    prop_assert_eq!(got, expected);
+                    if ["joined", "opened"].contains(&got) && !in_flight {
+                        lists.open.push(id);
+                    }
+                }
+                // The record of this instance or of another is read.
+                2 => {
+                    let record = Draft { timestamp: NOW.0, ..Draft::new(offset, "k", None) };
+                    let record = record.header("correlation-id", id.to_string());
+                    let batch = batch(0, &[record], &HashSecret::new([0; 16]));
+                    table.apply_commands(&step(offset, Change::Records(batch)), NOW);
+                    if !lists.answered.contains(&id) {
+                        lists.unanswered.push(id);
+                    }
+                }
+                3 => {
+                    let answered = apply(&mut table, &[reply(offset, id.key, id.fingerprint, "v")]);
+                    prop_assert!(in_flight || answered.is_empty());
+                    lists.open.retain(|it| *it != id);
+                    lists.unanswered.retain(|it| *it != id);
+                    if !lists.answered.contains(&id) {
+                        lists.answered.push(id);
+                    }
+                }
+                // A reply that applied nothing answers one record.
+                4 if lists.unanswered.contains(&id) => {
+                    let retry = reply(offset, id.key, id.fingerprint, "").header("retry", "true");
+                    apply(&mut table, &[retry]);
+                    lists.open.retain(|it| *it != id);
+                    let at = lists.unanswered.iter().position(|it| *it == id);
+                    lists.unanswered.remove(at.expect("it was found above"));
+                }
+                4 => {}
+                _ => {
+                    if in_flight {
+                        table.open.on_refused(id.key);
+                        // What is adopted is another instance's record.
+                        lists.open.retain(|it| table.open.get(it.key) == Some(it.fingerprint));
+                    }
+                }
+            }
+            for list in [&lists.answered, &lists.unanswered] {
+                for id in list.iter().filter(|id| !lists.open.contains(id)) {
+                    prop_assert_ne!(lists.decide(*id), "opened");
+                }
+            }
+            prop_assert_eq!(table.open.stats().entries, lists.open.len());
+        }
+    }
+}
+
 fn put(index: &mut ReplyIndex, n: u32, time: i64, now: i64) -> bool {
     let mut key = [0; 16];
     key[..4].copy_from_slice(&n.to_be_bytes());

@@ -468,7 +468,8 @@ settings! {
         dedupe_memory: usize = 64 * MIB, Size(MIB..=64 * GIB), Restart;
         /// Bytes of the index of unanswered commands, per commands topic of a route that has
         /// `dedupe = "strict"`. Each command counts 56. If there are more within
-        /// `commands.open_limit`, the oldest are forgotten early, and a WARN says so.
+        /// `commands.open_limit`, the oldest are forgotten early: a retry of such a command may
+        /// run again.
         unanswered_memory: usize = 16 * MIB, Size(MIB..=16 * GIB), Restart;
         /// Bytes of reply bodies kept in memory, per replies topic. Older bodies are read from
         /// Kafka again.

@@ -148,6 +148,20 @@ labels! {
         NotInFlight = "not_in_flight",
     }
 
+    /// The limit that rejected a command with 503 `overloaded`.
+    "limit" CommandLimit {
+        /// `commands.open_max` commands are in flight.
+        Commands = "commands",
+        /// Twice `commands.open_max` clients wait.
+        Waiters = "waiters",
+        /// `commands.waiters_max` clients wait for this command.
+        WaitersOfOne = "waiters_of_one",
+        /// The client has its share of the commands in flight, or `commands.client_open_max`.
+        ClientCommands = "client_commands",
+        /// The client has its share of those that may wait.
+        ClientWaiters = "client_waiters",
+    }
+
     /// The result of a command, as reported to its client.
     "outcome" CommandOutcome {
         /// The reply arrived while the client waited, for its own record or for one that it joined.

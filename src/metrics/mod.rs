@@ -15,11 +15,12 @@ mod text;
 pub use family::{By, Counter, Gauge, Label, Seconds};
 pub use histogram::{BOUNDS, Histogram};
 pub use labels::{
-    AcceptRefusal, BarrierFailure, CloseReason, CommandOutcome, IgnoredReply, KafkaApi,
-    KafkaFailure, RouteKind, StatusClass, StreamEnd,
+    AcceptRefusal, BarrierFailure, CloseReason, CommandLimit, CommandOutcome, IgnoredReply,
+    KafkaApi, KafkaFailure, RouteKind, StatusClass, StreamEnd,
 };
 pub use report::{
-    BrokerStatus, Check, CheckState, PartitionStatus, ShardReport, ShardStatus, TopicStatus,
+    BrokerStatus, Check, CheckState, PartitionStatus, RepliesStatus, ShardReport, ShardStatus,
+    TopicStatus,
 };
 pub use shard::{BROKERS_MAX, Names, PARTITIONS_MAX, ShardMetrics};
 pub use table::{

@@ -109,8 +109,27 @@ pub struct TopicStatus {
     pub loaded: bool,
     /// Bytes of encoded events in the window.
     pub window_bytes: u64,
+    /// The commands whose replies are read from the topic. `None`: no route reads replies there.
+    pub replies: Option<RepliesStatus>,
     /// Status of each partition. The gateway has no consumer group, so lag is shown here.
     pub partitions: Vec<PartitionStatus>,
+}
+
+/// The commands of one replies topic, as its home sees them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RepliesStatus {
+    /// Stored replies that retries can find.
+    pub stored: u64,
+    /// For how long a reply is recognised, in seconds. `None`: for as long as the memory lasts.
+    pub window_seconds: Option<u64>,
+    /// Whether memory makes that shorter than the topic's retention.
+    pub cut: bool,
+    /// Commands in flight.
+    pub in_flight: u64,
+    /// Clients that wait for one of them.
+    pub waiting: u64,
+    /// Clients with a command in flight.
+    pub clients: u64,
 }
 
 /// A partition, as its home sees it.

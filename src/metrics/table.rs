@@ -4,8 +4,8 @@
 use super::Histogram;
 use super::family::{By, Counter, Family, Gauge, Seconds};
 use super::labels::{
-    AcceptRefusal, BarrierFailure, CloseReason, CommandOutcome, IgnoredReply, KafkaApi,
-    KafkaFailure, RouteKind, StatusClass, StreamEnd,
+    AcceptRefusal, BarrierFailure, CloseReason, CommandLimit, CommandOutcome, IgnoredReply,
+    KafkaApi, KafkaFailure, RouteKind, StatusClass, StreamEnd,
 };
 use super::text::Samples;
 
@@ -241,11 +241,22 @@ groups! {
         /// Bytes of the reply index, which `commands.dedupe_memory` limits: 64 per reply,
         /// including forgotten replies that are not freed yet.
         reply_index_bytes: Gauge = "reply_index_bytes",
+        /// Seconds for which the reply to a command is recognised: `retention.ms` of the topic, or
+        /// less while `commands.dedupe_memory` holds fewer replies than that. Without
+        /// `retention.ms`: 100 years.
+        reply_window: Gauge = "reply_window_seconds",
         /// 1 while `commands.dedupe_memory` holds fewer replies than the topic keeps: a retry of an
         /// older command is executed again.
         reply_index_cut: Gauge = "reply_index_cut",
         /// How often the oldest sixteenth of the index was dropped for that reason.
         reply_index_cuts: Counter = "reply_index_cuts_total",
+        /// Commands that were rejected because of a limit, before anything was produced.
+        commands_limited: By<CommandLimit, Counter> = "commands_limited_total",
+        /// Clients with a command in flight. Each has a share of `commands.open_max`.
+        command_clients: Gauge = "command_clients",
+        /// Commands that ended without a reply after `commands.open_limit`, or twice
+        /// `kafka.delivery_timeout` if the append was not confirmed.
+        commands_given_up: Counter = "commands_given_up_total",
         /// Records of a replies topic that completed no command here, by reason. While the topic is
         /// loaded, `not_in_flight` does not count.
         replies_ignored: By<IgnoredReply, Counter> = "replies_ignored_total",
@@ -282,7 +293,10 @@ mod tests {
                 let total = row.name.ends_with("_total");
                 assert_eq!(total, row.kind == "counter", "{}", row.name);
                 let seconds = row.name.ends_with("_seconds");
-                assert_eq!(seconds, row.kind == "histogram", "{}", row.name);
+                let timed = row.kind == "histogram";
+                assert!(seconds || !timed, "{}", row.name);
+                // A gauge may be a time, too.
+                assert!(!seconds || timed || row.kind == "gauge", "{}", row.name);
             }
         }
         rule(ProcessMetrics::ROWS);

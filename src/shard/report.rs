@@ -19,7 +19,7 @@ impl Serving {
                 commands_waiting: home.waiting_commands() as u64,
                 draining: self.draining,
                 brokers: home.brokers(),
-                topics: home.topics().collect(),
+                topics: home.topics(now).collect(),
             },
             metrics: self.metrics.clone(),
         }

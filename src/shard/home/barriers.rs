@@ -333,9 +333,10 @@ impl Barriers {
         let (place, round) = command.awaits;
         let topic = self.topics.get(&place);
         let answered = topic.is_some_and(|topic| topic.rounds.is_answered(round));
-        let why = match answered {
-            true => BarrierFailure::Behind,
-            false => BarrierFailure::Unavailable,
+        let why = if answered {
+            BarrierFailure::Behind
+        } else {
+            BarrierFailure::Unavailable
         };
         Some(self.fail(command, why, None))
     }

@@ -9,7 +9,7 @@ use crate::kafka::{
 };
 use crate::model::{
     Bug, CommandKey, CorrelationId, ExchangeId, Instant, Now, Offset, Partition, TopicId,
-    is_planted,
+    is_planted, low_u32,
 };
 use crate::route::{Failure, Refused};
 
@@ -359,7 +359,7 @@ impl HomeCommands {
         let mut partition = partition_of(by, view.partitions);
         if is_planted(Bug::RoundRobin) && request.record.key.is_none() {
             let now = cx.now.mono.as_nanos() / 1_000_000;
-            partition = Partition(now as u32 % view.partitions);
+            partition = Partition(low_u32(now) % view.partitions);
         }
         let topic = &cx.topics[at.to];
         let to = Destination {

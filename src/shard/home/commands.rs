@@ -5,13 +5,13 @@
 use std::time::Duration;
 
 use crate::command::{
-    AnsweredExchange, CommandIndex, CommandIndexSettings, CommandTable, Expired, Known, Notice,
-    OpenCommands, OpenLimits, ReplyHeaders, ReplyIndex, ReplyIndexSettings, ReplyResult,
+    AnsweredExchange, CommandIndex, CommandIndexSettings, CommandTable, Expired, Known, Limit,
+    Notice, OpenCommands, OpenLimits, ReplyHeaders, ReplyIndex, ReplyIndexSettings, ReplyResult,
 };
 use crate::config::Config;
 use crate::kafka::{Client, Event, ProduceRefused, TopicHandle, TopicView};
 use crate::log::Step;
-use crate::metrics::{IgnoredReply, TopicMetrics};
+use crate::metrics::{CommandLimit, IgnoredReply, RepliesStatus, TopicMetrics};
 use crate::model::{CommandKey, CorrelationId, ExchangeId, Instant, Now, UnixMillis};
 
 use super::lookups::{Lookups, Wanted};
@@ -254,6 +254,28 @@ impl Commands {
         ))
     }
 
+    /// For how long a reply is recognised. `None`: for as long as the memory lasts.
+    fn window(&self, now: Now) -> Option<Duration> {
+        let cut = self.table.replies.cut(now.wall);
+        let since = |from: UnixMillis| now.wall.0.saturating_sub(from.0).max(0) as u64;
+        let of_memory = cut.map(|from| Duration::from_millis(since(from)));
+        let of_topic = Some(self.settings.window).filter(|it| *it < FOR_EVER);
+        of_memory.or(of_topic)
+    }
+
+    /// The state of the topic's commands, for `/status`.
+    pub(super) fn status(&self, now: Now) -> RepliesStatus {
+        let (open, stored) = (self.table.open.stats(), self.table.replies.stats());
+        RepliesStatus {
+            stored: stored.entries as u64,
+            window_seconds: self.window(now).map(|it| it.as_secs()),
+            cut: self.table.replies.cut(now.wall).is_some(),
+            in_flight: open.entries as u64,
+            waiting: open.waiters as u64,
+            clients: open.tenants as u64,
+        }
+    }
+
     /// Updates the replies topic's metrics from the table.
     pub(super) fn count(&self, now: Now, topic: &mut TopicMetrics) {
         let (counts, stats) = (self.table.counts(), self.table.replies.stats());
@@ -271,6 +293,14 @@ impl Commands {
             (IgnoredReply::NotInFlight, counts.not_in_flight),
         ] {
             topic.replies_ignored.at(reason).0 = count;
+        }
+        let window = self.window(now).unwrap_or(FOR_EVER);
+        topic.reply_window.set(window.as_secs());
+        let open = self.table.open.stats();
+        topic.command_clients.set(open.tenants as u64);
+        topic.commands_given_up.0 = open.given_up;
+        for (limit, count) in Limit::ALL.into_iter().zip(open.limited) {
+            topic.commands_limited.at(label_of(limit)).0 = count;
         }
         topic.reply_headers_left_out.0 = counts.headers_left_out;
         topic.replies_unreadable.0 = counts.unreadable;
@@ -332,6 +362,16 @@ impl Commands {
     /// The number of exchanges that wait for one.
     pub(super) fn waiting(&self) -> usize {
         self.table.open.stats().waiters
+    }
+}
+
+const fn label_of(limit: Limit) -> CommandLimit {
+    match limit {
+        Limit::Commands => CommandLimit::Commands,
+        Limit::Waiters => CommandLimit::Waiters,
+        Limit::WaitersOfOne => CommandLimit::WaitersOfOne,
+        Limit::TenantCommands => CommandLimit::ClientCommands,
+        Limit::TenantWaiters => CommandLimit::ClientWaiters,
     }
 }
 

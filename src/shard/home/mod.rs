@@ -465,10 +465,10 @@ impl Home {
     }
 
     /// The state of the topics at home here, for `/status`.
-    pub(super) fn topics(&self) -> impl Iterator<Item = TopicStatus> + '_ {
+    pub(super) fn topics(&self, now: Now) -> impl Iterator<Item = TopicStatus> + '_ {
         self.topics
             .iter()
-            .filter_map(|topic| self.report(topic).status())
+            .filter_map(move |topic| self.report(topic).status(now))
     }
 
     fn report<'a>(&'a self, topic: &'a Topic) -> report::Report<'a> {

@@ -67,7 +67,7 @@ impl Report<'_> {
     }
 
     /// The state of the topic's reads. `None` if nothing is read from it.
-    pub(super) fn status(&self) -> Option<TopicStatus> {
+    pub(super) fn status(&self, now: Now) -> Option<TopicStatus> {
         let log = self.log?;
         let partitions = log.partitions_status().map(|mut status| {
             let partition = Partition(status.partition);
@@ -80,6 +80,7 @@ impl Report<'_> {
             seq: log.order().seq().0,
             loaded: self.live,
             window_bytes: log.order().window_bytes() as u64,
+            replies: self.commands.map(|it| it.status(now)),
             partitions: partitions.collect(),
         })
     }

@@ -152,19 +152,13 @@ impl Topic {
 
     /// The commands in flight that wait for the topic: for its replies, or for their append to it.
     /// `None`: none does.
-    pub(super) const fn commands(&self) -> Option<&Commands> {
-        match &self.commands {
-            Some(commands) => Some(commands),
-            None => self.one_way.as_ref(),
-        }
+    pub(super) fn commands(&self) -> Option<&Commands> {
+        self.commands.as_ref().or(self.one_way.as_ref())
     }
 
     /// Like [`Self::commands`], for a change.
-    pub(super) const fn commands_mut(&mut self) -> Option<&mut Commands> {
-        match &mut self.commands {
-            Some(commands) => Some(commands),
-            None => self.one_way.as_mut(),
-        }
+    pub(super) fn commands_mut(&mut self) -> Option<&mut Commands> {
+        self.commands.as_mut().or(self.one_way.as_mut())
     }
 
     /// Whether brokers accept what commands write to the topic.

@@ -9,6 +9,7 @@ mod groups;
 mod held_up;
 mod impatient;
 mod leaving;
+mod limits;
 mod listening;
 mod machine;
 mod malformed;

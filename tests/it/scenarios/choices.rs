@@ -2,10 +2,12 @@
 //! may get wrong in the headers of a command.
 
 use crate::app::App;
-use crate::client::{Request, Response};
+use crate::client::{Connection, Request, Response};
+use crate::events::Events;
 use crate::gateway::Gateway;
 use crate::ground::Ground;
-use crate::service::Reply;
+use crate::kcat;
+use crate::service::{Reply, reply_to};
 
 /// A gateway whose application has these routes too.
 fn gateway(app: &App, routes: &[(&str, &str, &str)]) -> Gateway {
@@ -61,6 +63,35 @@ pub fn a_one_way_command_is_answered_once_it_is_appended(ground: &Ground) {
     assert_eq!(open, 0, "what is appended is done");
 }
 
+/// The records of a one-way route are no replies, even where the gateway reads them: for streams,
+/// and to recognise retries.
+pub fn a_strict_one_way_route_appends_once_and_its_topic_can_be_streamed(ground: &Ground) {
+    let app = App::new(ground);
+    let strict = "dedupe = \"strict\"\nidempotency = \"required\"";
+    let stream = format!(
+        "{strict}\n[[stream]]\nroute = \"GET /log\"\ntopic = \"{}\"\nstart = \"earliest\"\n",
+        app.commands
+    );
+    let routes = [("log", "POST /log/{id}", &*stream)];
+    let gateways = [gateway(&app, &routes), gateway(&app, &routes)];
+    let log = |n: usize| {
+        let key = format!("\"k{n}\"");
+        Request::post("/log/i", &format!("{{\"n\":{n}}}")).header("idempotency-key", &key)
+    };
+    for n in 0..3 {
+        for gateway in [&gateways[0], &gateways[1], &gateways[0]] {
+            assert_eq!(gateway.ask(&log(n)).status, 202);
+        }
+    }
+    assert_eq!(app.commands_in_log().len(), 3, "one record each");
+    let other = Request::post("/log/j", "{}").header("idempotency-key", "\"k0\"");
+    let other = gateways[1].ask(&other);
+    assert_eq!(problem(&other), (422, "idempotency-key-reused".into()));
+    let mut events = Events::open(gateways[1].address(), "/log");
+    let values: Vec<String> = (0..3).map(|_| events.next().data).collect();
+    assert_eq!(values, ["{\"n\":0}", "{\"n\":1}", "{\"n\":2}"]);
+}
+
 pub fn a_tombstone_is_written_only_where_the_route_says_so(ground: &Ground) {
     let app = App::new(ground);
     let tombstone = with_replies(&app, "tombstone = true");
@@ -87,6 +118,36 @@ pub fn a_tombstone_is_written_only_where_the_route_says_so(ground: &Ground) {
     let expected = [("a", None), ("b", empty.clone()), ("c", empty)];
     assert_eq!(values, expected.map(|(key, value)| (key.to_owned(), value)));
     assert_eq!(service.seen().len(), 3);
+}
+
+/// The other choice for a request whose command is in flight: it need not wait.
+pub fn a_route_may_refuse_what_is_in_flight(ground: &Ground) {
+    let app = App::new(ground);
+    let conflict = with_replies(&app, "in_flight = \"conflict\"");
+    let routes = [("once", "POST /once/{id}", &*conflict)];
+    let gateway = gateway(&app, &routes);
+    let once = Request::post("/once/i", "{}").header("idempotency-key", "\"k\"");
+    let (address, first) = (gateway.address(), once.clone());
+    let first = std::thread::spawn(move || Connection::open(address).ask(&first));
+    let command = kcat::read_until(app.bootstrap(), &app.commands, 1).remove(0);
+    let second = gateway.ask(&once);
+    assert_eq!(problem(&second), (409, "command-in-progress".into()));
+    assert_eq!(second.header("retry-after"), Some("1"));
+    reply_to(
+        app.bootstrap(),
+        &app.replies,
+        &command,
+        Reply::new(201, "once"),
+    );
+    let first = first.join().expect("an answer");
+    assert_eq!(
+        (first.status, first.header("idempotent-replayed")),
+        (201, None)
+    );
+    let again = gateway.ask(&once);
+    assert_eq!((again.status, again.text()), (201, "once"));
+    assert_eq!(again.header("idempotent-replayed"), Some("true"));
+    assert_eq!(app.commands_in_log().len(), 1, "one record");
 }
 
 pub fn a_route_may_require_a_condition(ground: &Ground) {

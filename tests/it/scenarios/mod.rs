@@ -43,7 +43,9 @@ macro_rules! on_ground {
             ],
             choices: [
                 a_one_way_command_is_answered_once_it_is_appended,
+                a_strict_one_way_route_appends_once_and_its_topic_can_be_streamed,
                 a_tombstone_is_written_only_where_the_route_says_so,
+                a_route_may_refuse_what_is_in_flight,
                 a_route_may_require_a_condition,
                 headers_of_a_command_that_are_wrong_are_refused,
             ],
