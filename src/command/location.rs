@@ -22,7 +22,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::recipe::{IdempotencyHash, command_key, location_proof};
-use crate::model::{CorrelationId, Fingerprint, Identity, UnixMillis};
+use crate::model::{Bug, CommandKey, CorrelationId, Fingerprint, Identity, UnixMillis, is_planted};
 
 /// What the token of a command's location says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +72,8 @@ impl CommandLocation {
         let proof = location_proof(id.key, id.fingerprint, self.since);
         let mut bytes = Vec::with_capacity(BYTES);
         bytes.push(VERSION);
-        bytes.extend_from_slice(&self.hash.0);
+        let shows_key = is_planted(Bug::ForeignPoll);
+        bytes.extend_from_slice(if shows_key { &id.key.0 } else { &self.hash.0 });
         bytes.extend_from_slice(&self.fingerprint.0);
         bytes.extend_from_slice(&self.since.to_be_bytes());
         bytes.extend_from_slice(&proof);
@@ -96,7 +97,10 @@ impl CommandLocation {
             fingerprint: Fingerprint(*fingerprint),
             since: u32::from_be_bytes(*since),
         };
-        let id = location.id(route, identity);
+        let mut id = location.id(route, identity);
+        if is_planted(Bug::ForeignPoll) {
+            id.key = CommandKey(location.hash.0);
+        }
         let since = i64::from(location.since) * 1000;
         let right = location_proof(id.key, id.fingerprint, location.since);
         (proof == right).then_some(LocatedCommand {

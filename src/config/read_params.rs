@@ -10,10 +10,10 @@ use super::read::{Reader, no_other_place};
 use super::section::{Section, raw};
 use super::{ParamKind, ParamPlace, ParamRule, PathPattern, QUERY_PARAMS_MAX};
 
-/// A type that a rule can name, and its kind without bounds.
+/// The name of a type, and how to make it.
 type NamedKind = (&'static str, fn() -> ParamKind);
 
-/// The types that a rule can name.
+/// The types that a rule can name, without bounds.
 const KINDS: &[NamedKind] = &[
     ("string", || ParamKind::Text),
     ("integer", || ParamKind::Integer {

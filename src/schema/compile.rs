@@ -126,7 +126,7 @@ impl BodySchema {
     fn violations(&self, value: &Value, effort: Effort) -> Verdict {
         let meter = Meter::new(effort);
         let errors = self.validator.iter_errors(MeteredValue::new(value, &meter));
-        let known = errors.filter(|error| !is_void(error.instance()));
+        let known = errors.filter(|error| !is_void(error));
         let mut violations: Vec<_> = known
             .take(VIOLATIONS_MAX)
             .map(|error| Violation::of(&error))

@@ -8,8 +8,8 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 
-use jsonschema::JsonType;
 use jsonschema::json::{Array, Json, Node, NodeIdentity, Object, cmp};
+use jsonschema::{JsonType, ValidationError};
 use serde_json::{Map, Number, Value};
 
 use super::Effort;
@@ -177,11 +177,10 @@ impl<'a> Node<'a, Metered> for MeteredValue<'a> {
     }
 }
 
-/// Whether the violation at a value was made after a limit was reached: a part of the body that
-/// appeared to be empty may have caused it.
-#[expect(clippy::ptr_arg, reason = "the question is whether the value is owned")]
-pub(super) const fn is_void(instance: &Cow<'_, Value>) -> bool {
-    matches!(instance, Cow::Owned(_))
+/// Whether a violation was made after a limit was reached: a part of the body that appeared to be
+/// empty may have caused it.
+pub(super) fn is_void(violation: &ValidationError<'_>) -> bool {
+    matches!(violation.instance(), Cow::Owned(_))
 }
 
 #[derive(Clone, Copy)]

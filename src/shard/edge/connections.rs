@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::metrics::{CloseReason, ShardMetrics};
-use crate::model::Instant;
+use crate::model::{Instant, u32_of};
 use crate::shard::io::SocketId;
 use crate::shard::timers::Wheel;
 use crate::shard::totals::ClientTotals;
@@ -326,7 +326,7 @@ impl Connections {
         &self,
         slots: Range<usize>,
     ) -> impl Iterator<Item = (SocketId, &Stream)> {
-        let first = slots.start as u32;
+        let first = u32_of(slots.start);
         (first..)
             .zip(&self.slots[slots])
             .filter_map(|(index, slot)| slot.stream(index))

@@ -243,49 +243,67 @@ mod tests {
         ]
     }
 
+    /// Guarantee (b): when a request's round is passed, the home has read every reply that was
+    /// readable when the request arrived.
+    fn check(actions: Vec<Action>) -> Result<(), TestCaseError> {
+        let mut barrier = Barrier::new();
+        let (mut ends, mut read) = ([0_u64; 2], [0_u64; 2]);
+        let mut in_flight: Option<(Round, [Option<u64>; 2])> = None;
+        let mut waiting: Vec<(Round, [u64; 2])> = Vec::new();
+        for action in actions {
+            match action {
+                Action::Append(p) => ends[p] += 1,
+                Action::Arrive => waiting.push((barrier.join(), ends)),
+                Action::Begin => {
+                    if let Some(round) = barrier.next_round(at(0)) {
+                        prop_assert!(in_flight.is_none());
+                        in_flight = Some((round, [None; 2]));
+                    }
+                }
+                Action::Answer(p) => {
+                    if let Some((round, answers)) = &mut in_flight {
+                        answers[p].get_or_insert(ends[p]);
+                        if let [Some(a), Some(b)] = *answers {
+                            barrier.on_ends(*round, vec![Offset(a), Offset(b)], at(0));
+                            in_flight = None;
+                        }
+                    }
+                }
+                Action::Read(p) => read[p] = (read[p] + 1).min(ends[p]),
+                Action::Fail => {
+                    if let Some((round, _)) = in_flight.take() {
+                        prop_assert!(barrier.on_failed(round));
+                        waiting.retain(|(its, _)| *its != round);
+                    }
+                }
+            }
+            let passed = barrier.poll_passed(|p| Offset(read[p.0 as usize]));
+            for (_, readable) in waiting.extract_if(.., |(round, _)| *round <= passed) {
+                prop_assert!(read[0] >= readable[0] && read[1] >= readable[1]);
+            }
+        }
+        Ok(())
+    }
+
     proptest! {
-        /// Guarantee (b): when a request's round is passed, the home has read every reply that was
-        /// readable when the request arrived.
         #[test]
         fn a_decision_has_seen_what_was_readable_at_the_arrival(
             actions in prop::collection::vec(action(), 1..200),
         ) {
-            let mut barrier = Barrier::new();
-            let (mut ends, mut read) = ([0_u64; 2], [0_u64; 2]);
-            let mut in_flight: Option<(Round, [Option<u64>; 2])> = None;
-            let mut waiting: Vec<(Round, [u64; 2])> = Vec::new();
-            for action in actions {
-                match action {
-                    Action::Append(p) => ends[p] += 1,
-                    Action::Arrive => waiting.push((barrier.join(), ends)),
-                    Action::Begin => {
-                        if let Some(round) = barrier.next_round(at(0)) {
-                            prop_assert!(in_flight.is_none());
-                            in_flight = Some((round, [None; 2]));
-                        }
-                    }
-                    Action::Answer(p) => {
-                        if let Some((round, answers)) = &mut in_flight {
-                            answers[p].get_or_insert(ends[p]);
-                            if let [Some(a), Some(b)] = *answers {
-                                barrier.on_ends(*round, vec![Offset(a), Offset(b)], at(0));
-                                in_flight = None;
-                            }
-                        }
-                    }
-                    Action::Read(p) => read[p] = (read[p] + 1).min(ends[p]),
-                    Action::Fail => {
-                        if let Some((round, _)) = in_flight.take() {
-                            prop_assert!(barrier.on_failed(round));
-                            waiting.retain(|(its, _)| *its != round);
-                        }
-                    }
-                }
-                let passed = barrier.poll_passed(|p| Offset(read[p.0 as usize]));
-                for (_, readable) in waiting.extract_if(.., |(round, _)| *round <= passed) {
-                    prop_assert!(read[0] >= readable[0] && read[1] >= readable[1]);
-                }
-            }
+            check(actions)?;
         }
+    }
+
+    /// The tenth of the planted bugs; the fleet finds the others (`tests/it/fleet/planted.rs`).
+    #[cfg(feature = "planted")]
+    #[test]
+    fn the_planted_barrier_before_the_arrival_is_found() {
+        use proptest::test_runner::TestRunner;
+        crate::model::plant(Some(Bug::BarrierBeforeArrival));
+        let found =
+            TestRunner::deterministic().run(&prop::collection::vec(action(), 1..200), check);
+        crate::model::plant(None);
+        assert!(found.is_err(), "the bug was not found");
+        println!("planted bugs found: 1/1 BarrierBeforeArrival");
     }
 }

@@ -46,7 +46,7 @@ fn replies_status(gateway: &Gateway) -> serde_json::Value {
 
 #[test]
 fn a_client_with_unlimited_demand_leaves_places_to_another_address() {
-    let app = App::new(&ground::development());
+    let app = App::new(ground::development());
     let (release, released) = sync_channel::<()>(16);
     let _service = app.service(move |_| {
         released.recv().expect("the test says when");

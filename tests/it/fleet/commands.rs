@@ -131,7 +131,9 @@ impl Commands {
         } else {
             &[]
         };
-        (world.faults.brokers, world.faults.pauses) = (faulty, true);
+        // While a gateway is paused, what a leader has answered it grows old.
+        let pauses = if random.one_in(3) { 6 } else { 60 };
+        (world.faults.brokers, world.faults.pauses) = (faulty, Some(pauses));
         let partitions = |random: &mut Random| random.within(1, 3) as u32;
         let topics = TOPICS.map(|name| (name, partitions(random)));
         let replies = REPLIES.map(|name| (name, partitions(random)));

@@ -10,6 +10,8 @@ mod answers;
 mod caller;
 mod commands;
 mod peer;
+#[cfg(feature = "planted")]
+mod planted;
 mod polls;
 mod random;
 mod records;

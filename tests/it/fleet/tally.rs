@@ -109,5 +109,12 @@ impl Tally {
             self.lost,
         ];
         assert!(kinds.iter().all(|count| *count > 0), "{self:#?}");
+        // Anonymous clients get no location under short keys.
+        let polls = [self.accepted, self.polled, self.hidden];
+        let invents = cfg!(feature = "planted");
+        assert!(
+            polls.iter().all(|count| (*count > 0) == invents),
+            "{self:#?}"
+        );
     }
 }

@@ -65,8 +65,8 @@ pub(super) struct Gateway {
 pub(super) struct Faults {
     /// Connections to brokers are cut, and nodes freeze.
     pub(super) brokers: bool,
-    /// Gateway processes get no CPU for a while.
-    pub(super) pauses: bool,
+    /// Gateway processes get no CPU for a while: in one step of this many.
+    pub(super) pauses: Option<u64>,
 }
 
 /// State that every scenario has.
@@ -103,7 +103,7 @@ impl World {
             gateways: Vec::new(),
             faults: Faults {
                 brokers: true,
-                pauses: false,
+                pauses: None,
             },
             frozen: None,
         }
@@ -222,7 +222,9 @@ impl World {
                 process.load(snapshot, snapshots.is_unsupported(snapshot));
             }
         }
-        if self.faults.pauses && self.random.one_in(60) {
+        if let Some(n) = self.faults.pauses
+            && self.random.one_in(n)
+        {
             let index = self.random.below(self.gateways.len() as u64) as usize;
             self.gateways[index].paused = self.random.within(2, 40);
         }
