@@ -316,7 +316,7 @@ impl Topic {
             });
         }
         let last_step = self.log.as_ref().map_or(Instant::ZERO, TopicLog::last_step);
-        let log = TopicLog::new(self.ids, lane(plan), order, view.partitions, last_step);
+        let log = TopicLog::new(self.ids, plan, order, view.partitions, last_step);
         self.log = Some(log);
     }
 
@@ -791,14 +791,4 @@ const SKEW_MAX: Duration = Duration::from_secs(60);
 fn before(time: UnixMillis, by: Duration) -> UnixMillis {
     let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
     UnixMillis(time.0.saturating_sub(by))
-}
-
-/// The lane of the reads that follow the topic's end.
-const fn lane(plan: &TopicPlan) -> Lane {
-    // No stream may delay a decision about a command.
-    if plan.holds_replies || plan.is_indexed() {
-        Lane::Replies
-    } else {
-        Lane::Streams
-    }
 }

@@ -13,6 +13,7 @@ use super::health::ReadPosition;
 use super::order::Order;
 use super::partitions::{Part, Partitions};
 use super::topic_ids::TopicIds;
+use crate::shard::topic_plan::TopicPlan;
 
 /// How long a quiet topic may go without a step that moves the time of its ids.
 const QUIET: Duration = Duration::from_secs(10);
@@ -42,14 +43,14 @@ impl TopicLog {
     /// made its last step.
     pub(super) fn new(
         ids: TopicIds,
-        lane: Lane,
+        plan: &TopicPlan,
         order: Order,
         opened_with: u32,
         last_step: Instant,
     ) -> Self {
         Self {
             ids,
-            lane,
+            lane: lane(plan),
             order,
             parts: Partitions::default(),
             opened_with: opened_with as usize,
@@ -316,5 +317,15 @@ impl TopicLog {
         topic
             .in_flight_bytes
             .set(self.order.in_flight().bytes() as u64);
+    }
+}
+
+/// The lane of the reads that follow the topic's end.
+const fn lane(plan: &TopicPlan) -> Lane {
+    // No stream may delay a decision about a command.
+    if plan.holds_replies || plan.is_indexed() {
+        Lane::Replies
+    } else {
+        Lane::Streams
     }
 }
