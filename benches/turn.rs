@@ -85,7 +85,10 @@ fn main() {
     let (mut one, mut many) = (world(0), world(IDLE_TOPICS));
     let quiet = ratio("a quiet turn", (&mut one, &mut many), quiet_round);
     let busy = ratio("a record", (&mut one, &mut many), busy_round);
-    for ratio in [quiet, busy] {
-        assert!(ratio < RATIO_MAX, "idle topics cost a turn something");
+    // `cargo test --benches` only checks that it runs: it judges no time.
+    if std::env::args().any(|argument| argument == "--bench") {
+        for ratio in [quiet, busy] {
+            assert!(ratio < RATIO_MAX, "idle topics cost a turn something");
+        }
     }
 }

@@ -22,7 +22,7 @@ pub struct ParamRule {
 /// Where a parameter is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParamPlace {
-    /// In the path: its index in [`PathPattern::params`].
+    /// In the path: its index in `PathPattern::params`.
     Path(usize),
     /// In the query.
     Query,

@@ -27,7 +27,7 @@ pub enum Part {
     Literal(String),
     /// `{path.name}`: the parameter of the path, decoded.
     Path {
-        /// The parameter's index in [`PathPattern::params`].
+        /// The parameter's index in `PathPattern::params`.
         index: usize,
         /// The parameter's name, which messages show.
         name: String,
