@@ -199,8 +199,8 @@ impl Choices {
             let at = dedupe.map_or(facts.route_at, |it| &it.at);
             let message = "without `replies`, a retry after the first attempt was appended is \
                            appended again";
-            let help = "add `dedupe = \"strict\"`, which recognises it for `commands.open_limit`, or \
-                        `replies`; the key joins only attempts that overlap at one instance";
+            let help = "add `dedupe = \"strict\"`, which recognises it for `commands.open_limit`, \
+                        or `replies`; the key joins only attempts that overlap at one instance";
             findings.warning(at.clone(), message, help);
         }
         if let Some(condition) = &self.condition
