@@ -132,8 +132,9 @@ impl Streams {
                 let (connection, last) = seen.entry(key.clone()).or_default();
                 if *connection == event.connection {
                     // If an election puts what a client holds in doubt within the pages of
-                    // *changes*, the pages begin again under the same id, as after a reconnect.
-                    let again = self.unclean && value == *last;
+                    // *changes*, the pages begin again, as after a reconnect: the id of a page's
+                    // event does not hold its record. Live events never come twice.
+                    let again = self.unclean && value == *last && !place_of(event).is_held;
                     assert!(
                         value > *last || again,
                         "client {number}: {key} goes back to {value}"
@@ -186,15 +187,32 @@ impl Streams {
     /// removed it. A client that was cut then has the record, and its id does not show that
     /// (guarantees.md).
     fn is_lost_and_unheld(&self, event: &Event, key: &str) -> bool {
-        let id = EventId::parse(event.id.as_bytes()).expect("an id of ours");
-        let etag = std::str::from_utf8(id.etag).expect("text");
-        let mut place = etag.rsplitn(3, '-').map(str::parse::<u64>);
-        let (Some(Ok(offset)), Some(Ok(p))) = (place.next(), place.next()) else {
-            panic!("an etag of a place: {etag:?}");
-        };
-        let cut = id.progress.map(|progress| progress.cut);
-        let held = cut.map_or(0, |cut| cut.get(Partition(p as u32)).offset.0);
-        let lost = self.lost[p as usize].iter();
-        held <= offset && lost.filter(|it| it.0 == offset).any(|it| it.1 == key)
+        let place = place_of(event);
+        let lost = self.lost[place.partition].iter();
+        let mut lost = lost.filter(|it| it.0 == place.offset);
+        !place.is_held && lost.any(|it| it.1 == key)
+    }
+}
+
+/// Where an event's record is, by the etag in its id, and whether the id holds the record.
+struct Place {
+    partition: usize,
+    offset: u64,
+    is_held: bool,
+}
+
+fn place_of(event: &Event) -> Place {
+    let id = EventId::parse(event.id.as_bytes()).expect("an id of ours");
+    let etag = std::str::from_utf8(id.etag).expect("text");
+    let mut place = etag.rsplitn(3, '-').map(str::parse::<u64>);
+    let (Some(Ok(offset)), Some(Ok(p))) = (place.next(), place.next()) else {
+        panic!("an etag of a place: {etag:?}");
+    };
+    let cut = id.progress.map(|progress| progress.cut);
+    let held = cut.map_or(0, |cut| cut.get(Partition(p as u32)).offset.0);
+    Place {
+        partition: p as usize,
+        offset,
+        is_held: held > offset,
     }
 }
