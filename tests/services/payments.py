@@ -280,8 +280,27 @@ class Run:
             if min(done[0], done[1]) >= 5:
                 return
             if time.time() - since > ANSWERED_WITHIN:
+                self.tell_stuck(since)
                 raise RuntimeError(f"stuck: no progress {ANSWERED_WITHIN} s after the last fault: {done}")
             time.sleep(0.1)
+
+    def tell_stuck(self, since):
+        """Prints what answers there were, who still runs, and the end of each log."""
+        with self.lock:
+            answers = [it for it in self.attempts if it["ended"] > since]
+        print("faults so far:", dict(self.faults))
+        print("answers since:", Counter((it["gateway"], it["status"]) for it in answers))
+        for it in answers[-12:]:
+            print(f"  {it['ended'] - since:.1f} s: gateway {it['gateway']}, {it['key']}: {it['status']} {it['body'][:300]}")
+        for number, gateway in enumerate(self.gateways):
+            print(f"gateway {number} runs:", gateway.process.poll() is None)
+        for number, service in enumerate(self.services):
+            print(f"service {number} runs:", service.poll() is None)
+        for name in sorted(os.listdir(self.folder)):
+            if name.endswith((".log", ".err")) and not name.startswith("credits"):
+                with open(os.path.join(self.folder, name), errors="replace") as file:
+                    print(f"== {name}\n" + "".join(file.readlines()[-25:]))
+        sys.stdout.flush()
 
     def run(self):
         lanes = [threading.Thread(target=self.lane, args=(number,)) for number in range(LANES)]
