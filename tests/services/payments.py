@@ -63,7 +63,9 @@ class Gateway:
     def start(self):
         log = open(os.path.join(self.run.folder, f"gateway-{self.number}.log"), "ab")
         command = [self.run.settings["binary"], "run", "--config", self.path]
-        self.process = subprocess.Popen(command, stderr=log, stdin=subprocess.DEVNULL)
+        # Variables for the test are not settings.
+        env = {name: value for name, value in os.environ.items() if not name.startswith("SLUICEGATE_")}
+        self.process = subprocess.Popen(command, stderr=log, stdin=subprocess.DEVNULL, env=env)
 
     def wait_ready(self):
         until = time.time() + 60
@@ -296,10 +298,13 @@ class Run:
             print(f"gateway {number} runs:", gateway.process.poll() is None)
         for number, service in enumerate(self.services):
             print(f"service {number} runs:", service.poll() is None)
+            if service.poll() is None:
+                service.send_signal(signal.SIGUSR1)
+        time.sleep(1)
         for name in sorted(os.listdir(self.folder)):
             if name.endswith((".log", ".err")) and not name.startswith("credits"):
                 with open(os.path.join(self.folder, name), errors="replace") as file:
-                    print(f"== {name}\n" + "".join(file.readlines()[-25:]))
+                    print(f"== {name}\n" + "".join(file.readlines()[-60:]))
         sys.stdout.flush()
 
     def run(self):
