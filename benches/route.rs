@@ -9,7 +9,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use sluicegate::config::{ClusterIndex, Config, PathPattern, QueryRoute};
+use sluicegate::config::{Access, ClusterIndex, Config, PathPattern, QueryRoute};
 use sluicegate::http::{Method, Path};
 use sluicegate::model::TopicName;
 use sluicegate::route::{Routed, Router};
@@ -19,6 +19,7 @@ fn query(path: String) -> QueryRoute {
         name: path.clone(),
         line: 1,
         path: PathPattern::parse(&path).expect("a good pattern"),
+        access: Access::default(),
         cluster: ClusterIndex::default(),
         topic: TopicName::new("t").expect("a legal name"),
         key: None,

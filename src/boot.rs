@@ -3,6 +3,7 @@
 //! runtime of the process.
 
 mod cpus;
+mod credentials;
 mod descriptors;
 mod readiness;
 mod schemas;
@@ -12,16 +13,17 @@ mod stderr;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 
-use crate::config::{Config, Reason};
-use crate::control::{Admin, AdminSettings, AskShard, BodyChecks, Signals, Tokens};
+use crate::auth::Keys;
+use crate::config::{Config, IssuerConfig, Reason};
+use crate::control::{Admin, AdminSettings, AskShard, BodyChecks, KeysHealth, Signals, Tokens};
 use crate::kafka::{SaltRequest, Salted};
-use crate::metrics::{AcceptRefusal, Check, CheckState, ShardReport};
+use crate::metrics::{AcceptRefusal, Check, CheckState, General, ShardReport};
 use crate::model::ShardId;
 use crate::reactor::{Clock, Plan, ReactorError, Running, start};
 use crate::shard::{
@@ -35,6 +37,7 @@ use crate::tls::TlsError;
 pub use stderr::{flush_log, print_stderr, start_log};
 
 use cpus::Placement;
+use credentials::KeySources;
 use descriptors::{Crowding, Descriptors};
 use readiness::{LISTENING, may_serve, needs, open_checks};
 
@@ -112,6 +115,16 @@ pub enum BootError {
         /// Byte range of the setting in the config file.
         at: Range<usize>,
     },
+    /// The keys that vouch for credentials can't be used.
+    #[error("{setting}: {why}; correct the file or the setting")]
+    Keys {
+        /// The setting, or the issuer.
+        setting: String,
+        /// Why the keys can't be used.
+        why: String,
+        /// Byte range of the setting in the config file.
+        at: Option<Range<usize>>,
+    },
     /// The config names a CPU on which this process must not run.
     #[error(
         "cpus: this process may not run on CPU {cpu}, only on {allowed:?}; name some of those, or \
@@ -153,6 +166,7 @@ impl BootError {
             message: self.to_string(),
             at: match self {
                 Self::Schema { at, .. } => Some(at.clone()),
+                Self::Keys { at, .. } => at.clone(),
                 _ => None,
             },
         }
@@ -164,6 +178,7 @@ impl BootError {
         match self {
             Self::File { .. }
             | Self::Schema { .. }
+            | Self::Keys { .. }
             | Self::Pem { .. }
             | Self::Secret { .. }
             | Self::Cpu { .. }
@@ -179,6 +194,7 @@ impl BootError {
 pub fn refusals(config: &Config) -> Vec<BootError> {
     let mut refusals = security::refusals(config);
     refusals.extend(schemas::refusals(config));
+    refusals.extend(credentials::refusals(config));
     // If the system does not report the CPUs, `run` returns that error.
     let allowed = allowed_cpus().unwrap_or_default();
     let mut named = config.settings.cpus.iter().flatten();
@@ -231,6 +247,11 @@ pub fn run(config: Config) -> Result<(), BootError> {
     let tls = security::acceptor(&config.settings.tls)?;
     let security = security::all(&config)?;
     let schemas = schemas::all(&config)?;
+    let key_sources = {
+        // Deadlines of fetches belong to the runtime.
+        let _entered = runtime.enter();
+        credentials::all(&config)?
+    };
     let allowed = allowed_cpus().map_err(system("ask for this process's CPUs"))?;
     let settings = &config.settings;
     let Placement { shards, pinned } = Placement::new(settings, allowed, cpus());
@@ -296,7 +317,7 @@ pub fn run(config: Config) -> Result<(), BootError> {
     let snapshot = Snapshot::new(1, Arc::new(config), layout, &mut Registry::default());
     let snapshot = Arc::new(snapshot?.with_schemas(&schemas));
     let control = Control::new(running, snapshot, woken, descriptors, totals);
-    runtime.block_on(Arc::new(control).run(signals))
+    runtime.block_on(Arc::new(control).run(signals, key_sources))
 }
 
 fn log(note: &Note) {
@@ -327,6 +348,17 @@ struct Control {
     totals: Arc<ClientTotals>,
     connections_full: Crowding,
     body_checks: BodyChecks,
+    /// What vouches for credentials, as it was sent to the shards last.
+    keys: tokio::sync::Mutex<Keys>,
+    /// By the issuer's place in the config.
+    issuers: OnceLock<Vec<WatchedIssuer>>,
+}
+
+/// What the control thread knows of an issuer whose keys a task keeps up to date.
+struct WatchedIssuer {
+    /// Notified when a token names an unknown key.
+    wanted: Arc<Notify>,
+    health: Arc<Mutex<KeysHealth>>,
 }
 
 impl Control {
@@ -348,16 +380,35 @@ impl Control {
             connections_full: Crowding::default(),
             salted: tokio::sync::Mutex::default(),
             body_checks: BodyChecks::default(),
+            keys: tokio::sync::Mutex::default(),
+            issuers: OnceLock::new(),
         }
     }
 
-    async fn run(self: Arc<Self>, mut signals: Signals) -> Result<(), BootError> {
+    async fn run(
+        self: Arc<Self>,
+        mut signals: Signals,
+        key_sources: KeySources,
+    ) -> Result<(), BootError> {
         let addresses = self.running.bind()?;
         // Send the first snapshot before a client can connect.
         for shard in self.shards() {
             let load = ShardMessage::Load(self.snapshot.clone());
             self.send(shard, Message::Shard(load)).await;
         }
+        let issuers = key_sources.issuers.iter().map(|it| WatchedIssuer {
+            wanted: it.wanted(),
+            health: it.health(),
+        });
+        let watched = self.issuers.set(issuers.collect());
+        watched.unwrap_or_else(|_| unreachable!("it is set once"));
+        let known = key_sources.issuers.iter().map(|it| it.set().cloned());
+        let api_keys = key_sources.api_keys.as_ref();
+        let keys = Keys {
+            issuers: known.collect(),
+            api_keys: api_keys.map_or_else(Arc::default, |it| it.keys().clone()),
+        };
+        self.change_keys(|all| *all = keys).await;
         let (stop_admin, stopped) = oneshot::channel::<()>();
         let admin = self.admin().await?;
         let serve_admin = async {
@@ -377,6 +428,7 @@ impl Control {
             () = self.receive() => unreachable!("it receives forever"),
             () = self.watch() => unreachable!("it watches forever"),
             () = self.tokens() => unreachable!("tokens are sent forever"),
+            () = self.watch_keys(key_sources) => unreachable!("keys are watched forever"),
         }
     }
 
@@ -574,6 +626,95 @@ impl Control {
         std::future::pending::<()>().await;
     }
 
+    /// Changes what vouches for credentials, and sends it to all shards.
+    async fn change_keys(&self, change: impl FnOnce(&mut Keys)) {
+        // The lock is kept while they are sent: a later change must not be overtaken.
+        let mut keys = self.keys.lock().await;
+        change(&mut keys);
+        let all = Arc::new(keys.clone());
+        for shard in self.shards() {
+            let message = ShardMessage::Keys(all.clone());
+            self.send(shard, Message::Shard(message)).await;
+        }
+    }
+
+    /// Keeps the keys of issuers and the API keys up to date. Each source has a task of its own, so
+    /// an issuer that does not answer delays no other. Never returns.
+    async fn watch_keys(self: &Arc<Self>, sources: KeySources) {
+        let mut each = JoinSet::new();
+        for (place, mut source) in sources.issuers.into_iter().enumerate() {
+            let control = self.clone();
+            each.spawn(async move {
+                let name = control.snapshot.config.issuers[place].name.clone();
+                loop {
+                    match source.next().await {
+                        Err(why) => tracing::warn!("{why}"),
+                        Ok(set) => {
+                            let (count, skipped) = (set.len(), set.skipped);
+                            tracing::info!(count, skipped, "keys of issuer `{name}` read");
+                            control
+                                .change_keys(|keys| keys.issuers[place] = Some(set))
+                                .await;
+                        }
+                    }
+                }
+            });
+        }
+        if let Some(mut file) = sources.api_keys {
+            let control = self.clone();
+            each.spawn(async move {
+                loop {
+                    match file.next().await {
+                        Err(why) => tracing::warn!("credentials.api_keys: {why}"),
+                        Ok(read) => {
+                            tracing::info!(count = read.len(), "API keys read");
+                            control.change_keys(|keys| keys.api_keys = read).await;
+                        }
+                    }
+                }
+            });
+        }
+        while let Some(ended) = each.join_next().await {
+            ended.expect("it runs forever and does not panic");
+        }
+        std::future::pending::<()>().await;
+    }
+
+    /// The checks of `/readyz` about issuers: whether their keys are known, and how old they are.
+    fn issuer_checks(&self) -> Vec<Check> {
+        let watched = self.issuers.get().into_iter().flatten();
+        let named = watched.zip(&self.snapshot.config.issuers);
+        let check = |(watched, issuer): (&WatchedIssuer, &IssuerConfig)| {
+            let health = watched
+                .health
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let age = health.read.map(|read| read.elapsed().as_secs());
+            let (state, detail) = match (age, &health.error) {
+                (Some(_), None) => (CheckState::Ready, String::new()),
+                (Some(age), Some(why)) => {
+                    (CheckState::Degraded, format!("read {age} s ago; {why}"))
+                }
+                (None, Some(why)) => (CheckState::Degraded, why.clone()),
+                (None, None) => (CheckState::Degraded, "not read yet".into()),
+            };
+            Check::new(format!("keys of issuer `{}`", issuer.name), state, detail)
+        };
+        named.map(check).collect()
+    }
+
+    /// Counts of reading keys, over all issuers.
+    fn count_issuers(&self, general: &mut General) {
+        for watched in self.issuers.get().into_iter().flatten() {
+            let health = watched
+                .health
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            general.issuer_reads.add(health.attempts);
+            general.issuer_read_failures.add(health.failures);
+        }
+    }
+
     /// Sends one cluster's tokens to all homes. Never returns.
     async fn tokens_of(&self, cluster: ClusterId, mut tokens: Tokens) {
         let brokers = self.snapshot.cluster_keys(cluster).brokers();
@@ -660,6 +801,10 @@ impl Control {
                 let full = || self.connections_full_text();
                 let full = self.connections_full.check("connections", full);
                 report.checks.extend([short, full].into_iter().flatten());
+                if from == ShardId(0) {
+                    report.checks.extend(self.issuer_checks());
+                    self.count_issuers(&mut report.metrics.general);
+                }
                 let vitals = self.running.vitals(from);
                 let general = &mut report.metrics.general;
                 let refused = &mut general.connections_refused;
@@ -670,6 +815,10 @@ impl Control {
                 if let Some(sender) = open.1.remove(&number) {
                     drop(sender.send(*report));
                 }
+            }
+            ControlMessage::UnknownKey(issuer) => {
+                let watched = self.issuers.get().and_then(|all| all.get(issuer));
+                watched.into_iter().for_each(|it| it.wanted.notify_one());
             }
             ControlMessage::Note(note) => log(&note),
         }

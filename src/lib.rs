@@ -8,6 +8,7 @@
     allow(clippy::cast_possible_truncation, reason = "test data is small")
 )]
 
+pub mod auth;
 pub mod boot;
 #[cfg(feature = "demo")]
 pub mod broker;

@@ -226,6 +226,20 @@ fn resolve(source: &SecretSource, key: &str) -> Result<Secret, BootError> {
     }
 }
 
+/// The text of the system's bundle of certificate authorities. `key` names the setting that would
+/// replace it.
+pub(super) fn system_authorities(key: &str) -> Result<Vec<u8>, BootError> {
+    if let Some(path) = std::env::var_os("SSL_CERT_FILE") {
+        return file(Path::new(&path), &format!("$SSL_CERT_FILE, for {key}"));
+    }
+    let mut places = SYSTEM_BUNDLES.iter();
+    let found = places.find_map(|path| file(Path::new(path), key).ok());
+    found.ok_or_else(|| BootError::Secret {
+        key: key.to_owned(),
+        why: "the system has no bundle of authorities: install `ca-certificates`, or set it".into(),
+    })
+}
+
 fn system_bundle(keys: &ClusterKeys) -> Result<Pem, BootError> {
     let key = || format!("{} is not set", keys.key("tls.ca"));
     // OpenSSL and the programs that use it read this variable too.
@@ -246,7 +260,7 @@ fn system_bundle(keys: &ClusterKeys) -> Result<Pem, BootError> {
 }
 
 /// Reads the file that the setting `key` names, up to [`FILE_BYTES_MAX`].
-fn file(path: &Path, key: &str) -> Result<Vec<u8>, BootError> {
+pub(super) fn file(path: &Path, key: &str) -> Result<Vec<u8>, BootError> {
     let failed = |source| BootError::File {
         key: key.to_owned(),
         path: path.display().to_string(),

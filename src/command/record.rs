@@ -15,6 +15,8 @@ pub struct HeaderNames {
     pub reply_to: Box<str>,
     /// Issuer and subject; empty for anonymous.
     pub identity: Box<str>,
+    /// The client's claims as a JSON object, if its issuer carries some.
+    pub claims: Box<str>,
     /// Header with the request's `If-Match` condition, if the request has one.
     pub if_match: Box<str>,
     /// Header with the request's `If-None-Match` condition, if the request has one.
@@ -39,6 +41,8 @@ pub struct CommandParts<'a> {
     pub path_and_query: &'a str,
     /// The identity of the client.
     pub identity: &'a Identity,
+    /// The client's claims as a JSON object. `None` if its issuer carries none.
+    pub claims: Option<&'a str>,
     /// The `If-Match` condition: one tag without its quotes, `*`, or a list.
     pub if_match: Option<&'a [u8]>,
     /// The `If-None-Match` condition, in the same form.
@@ -95,7 +99,7 @@ const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"
 /// costs no more than comparing names.
 #[derive(Clone, Debug)]
 pub struct CommandHeaders {
-    names: [Bytes; 8],
+    names: [Bytes; 9],
     route: Vec<Bytes>,
     pass: Vec<Box<str>>,
 }
@@ -118,6 +122,7 @@ impl CommandHeaders {
             correlation_id,
             reply_to,
             identity,
+            claims,
             if_match,
             if_none_match,
             idempotency_key,
@@ -128,6 +133,7 @@ impl CommandHeaders {
             method,
             path,
             identity,
+            claims,
             correlation_id,
             reply_to,
             if_match,
@@ -212,6 +218,7 @@ impl CommandHeaders {
             copy(parts.method.as_bytes()),
             copy(parts.path_and_query.as_bytes()),
             text(parts.identity.to_string()),
+            parts.claims.and_then(|it| copy(it.as_bytes())),
             text(parts.correlation.to_string()),
             parts.reply_to.and_then(|topic| copy(topic.as_bytes())),
             parts.if_match.and_then(copy),
@@ -267,6 +274,7 @@ mod tests {
             correlation_id: correlation_id.into(),
             reply_to: reply_to.into(),
             identity: "identity".into(),
+            claims: "claims".into(),
             if_match: "if-match".into(),
             if_none_match: "if-none-match".into(),
             idempotency_key: "idempotency-key".into(),
@@ -281,6 +289,7 @@ mod tests {
         method: "POST",
         path_and_query: "/pay?x=1",
         identity: &Identity::ANONYMOUS,
+        claims: None,
         if_match: None,
         if_none_match: None,
         idempotency_key: None,

@@ -8,6 +8,7 @@ use toml::de::DeTable;
 
 use super::cross::{self, Routes};
 use super::diagnose::{Finding, Findings, Report, Severity, line_of, nearest};
+use super::issuers::Credentials;
 use super::kind::Raw;
 use super::origin::{Origin, Origins};
 use super::read::Reader;
@@ -110,6 +111,9 @@ fn assemble(sources: &Sources, file: &ConfigFile, findings: &mut Findings) -> (C
     let headers = headers.map_or_else(HeaderNames::default, |it| reader.header_names(it));
     let sections = reader.array(&mut top, "cluster", "kafka");
     let clusters = reader.clusters(sections);
+    let sections = reader.array(&mut top, "issuer", "credentials");
+    let issuers = reader.issuers(sections);
+    reader.credentials = Credentials::new(&settings, &issuers);
     let routes = routes(&mut reader, &mut top, &settings, &headers);
     top.finish(elsewhere, findings);
     routes.check(&settings, findings);
@@ -117,6 +121,7 @@ fn assemble(sources: &Sources, file: &ConfigFile, findings: &mut Findings) -> (C
     let config = Config {
         headers,
         clusters,
+        issuers,
         commands: routes.commands.into_iter().map(|it| it.route).collect(),
         queries: routes.queries.into_iter().map(|it| it.route).collect(),
         streams: routes.streams.into_iter().map(|it| it.route).collect(),

@@ -12,6 +12,7 @@ mod clusters;
 mod cross;
 mod cross_kafka;
 mod diagnose;
+mod issuers;
 pub mod kind;
 mod load;
 mod memory;
@@ -42,6 +43,7 @@ pub use cluster_index::ClusterIndex;
 pub use clusters::{CLUSTERS_MAX, ClusterConfig, ClusterKeys};
 pub use cross::{CORS_NAMES_BYTES_MAX, ENCODINGS_MAX, TOPICS_MAX};
 pub use diagnose::{Finding, Report, Severity};
+pub use issuers::{Access, Algorithm, ISSUERS_MAX, IssuerConfig, JwksSource, JwksUrl, OWN_ISSUERS};
 pub use kind::{BrokerAddress, SECRET_BYTES_MAX, SecretSource};
 pub use load::{Loaded, Reason, load};
 pub use memory::{
@@ -58,8 +60,8 @@ pub use routes::{
     OWN_SEGMENT, OneWayStatus, Partitioner, QueryRoute, SchemaFile, Slow, Start, StreamRoute,
 };
 pub use settings::{
-    Admin, Apply, Auth, BATCH_BYTES_MAX, Cache, Commands, Cors, Http, Kafka, KafkaSasl, KafkaTls,
-    Log, LogFormat, LogLevel, Mechanism, Setting, Settings, Streams, TABLE,
+    Admin, Apply, Auth, BATCH_BYTES_MAX, Cache, Commands, Cors, Credentials, Http, Kafka,
+    KafkaSasl, KafkaTls, Log, LogFormat, LogLevel, Mechanism, Setting, Settings, Streams, TABLE,
     TOPIC_IN_FLIGHT_BYTES_MIN, Tls,
 };
 pub use show::{
@@ -78,6 +80,8 @@ pub struct Config {
     pub headers: HeaderNames,
     /// Clusters besides the one of `settings.kafka`, in the order of the file.
     pub clusters: Vec<ClusterConfig>,
+    /// Issuers of tokens, in the order of the file.
+    pub issuers: Vec<IssuerConfig>,
     /// Routes of `[[command]]`, in the order of the file.
     pub commands: Vec<CommandRoute>,
     /// Routes of `[[query]]`, in the order of the file.

@@ -26,6 +26,15 @@ const ROUTE_KEYS: &[Keys] = &[
                 "route",
                 "Required. Method and path: POST, PUT, PATCH or DELETE.",
             ),
+            (
+                "auth",
+                "Whether a client must authenticate: `required`, `optional` or `none`. Default: \
+                 the setting `auth`.",
+            ),
+            (
+                "scopes",
+                "List of scopes that a client must have, all of them. Otherwise: 403.",
+            ),
             ("topic", "Required. The topic that commands are written to."),
             (
                 "cluster",
@@ -106,6 +115,15 @@ const ROUTE_KEYS: &[Keys] = &[
             ("name", "Unique. Default: `GET` and the path."),
             ("route", "Required. `GET` and a path."),
             (
+                "auth",
+                "Whether a client must authenticate: `required`, `optional` or `none`. Default: \
+                 the setting `auth`.",
+            ),
+            (
+                "scopes",
+                "List of scopes that a client must have, all of them. Otherwise: 403.",
+            ),
+            (
                 "topic",
                 "Required. The topic whose newest record of each key is served.",
             ),
@@ -132,6 +150,15 @@ const ROUTE_KEYS: &[Keys] = &[
         &[
             ("name", "Unique. Default: `GET` and the path."),
             ("route", "Required. `GET` and a path."),
+            (
+                "auth",
+                "Whether a client must authenticate: `required`, `optional` or `none`. Default: \
+                 the setting `auth`.",
+            ),
+            (
+                "scopes",
+                "List of scopes that a client must have, all of them. Otherwise: 403.",
+            ),
             ("topic", "Required. The topic whose records are sent."),
             (
                 "cluster",
@@ -139,8 +166,9 @@ const ROUTE_KEYS: &[Keys] = &[
             ),
             (
                 "filter",
-                "`filter.key`: template of a key. Only records with this key are sent. Without it: \
-                 all.",
+                "`filter.key`: template of a key. Only records with this key are sent. \
+                 `filter.identity = true`: only records whose key is the client's `{identity}`. \
+                 Without either: all.",
             ),
             (
                 "start",
@@ -191,6 +219,54 @@ const ROUTE_KEYS: &[Keys] = &[
         ],
     ),
     (
+        "[[issuer]]",
+        &[
+            (
+                "name",
+                "Required. The name in metrics, `/readyz` and messages.",
+            ),
+            (
+                "issuer",
+                "Required. The value of `iss` in the issuer's tokens, character by character.",
+            ),
+            (
+                "audience",
+                "Required. List of values, of which the token's audience must have one. Without \
+                 it, a token for another service would be accepted here.",
+            ),
+            (
+                "audience_claim",
+                "The claim with the audience. Default: `aud`. Some issuers use `client_id`.",
+            ),
+            (
+                "jwks",
+                "Required. The issuer's public keys (RFC 7517): a file, relative to the config \
+                 file, or an `https://` address. `http://` is accepted for this machine only.",
+            ),
+            (
+                "algorithms",
+                "Algorithms that tokens may have. Default: `RS256`, `RS384`, `RS512`, `PS256`, \
+                 `PS384`, `PS512`, `ES256`, `ES384`, `EdDSA`. Each key works with one algorithm \
+                 only: an RSA key without `alg` with the first RSA algorithm of this list.",
+            ),
+            (
+                "claims",
+                "List of claims for `{claim.name}` in templates, and for the record header \
+                 `claims`.",
+            ),
+            (
+                "scope_claim",
+                "The claim with the client's scopes: words separated by spaces, or a list. \
+                 Default: `scope`.",
+            ),
+            (
+                "ca",
+                "File with the certificate authorities of the `https://` server, in PEM. Default: \
+                 the system's.",
+            ),
+        ],
+    ),
+    (
         "[kafka.headers]",
         &[
             (
@@ -205,6 +281,10 @@ const ROUTE_KEYS: &[Keys] = &[
             (
                 "identity",
                 "On commands: the authenticated client, if there is one.",
+            ),
+            (
+                "claims",
+                "On commands: the claims that the client's issuer carries, as a JSON object.",
             ),
             ("if_match", "On commands: the `If-Match` of the request."),
             (
@@ -252,7 +332,7 @@ fn page() -> String {
           request, the one with a\nliteral segment where they first differ wins. Two routes that \
           match the same requests are an error.\n\n\
           Templates are text with placeholders: `{{path.name}}`, `{{identity}}`, \
-           `{{header.name}}`, `{{query.name}}`, and in\ncommands `{{body:/json/pointer}}`. \
+           `{{claim.name}}`, `{{header.name}}`,\n`{{query.name}}`, and in commands `{{body:/json/pointer}}`. \
            `{{{{` and `}}}}` are literal braces.\n"
     );
     for (title, keys) in ROUTE_KEYS {

@@ -9,11 +9,13 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::diagnose::{Findings, line_of};
-use super::kind::{OneOf, Raw, Text};
+use super::issuers::Credentials;
+use super::kind::{OneOf, Raw, Switch, Text};
 use super::section::{Placed, Section, part_of, raw};
+use super::settings::Auth;
 use super::{
-    CommandMethod, Filter, Part, Partitioner, PathPattern, QueryRoute, Slow, Start, StreamRoute,
-    Template, TemplateContext, TextError,
+    Access, CommandMethod, Filter, Part, Partitioner, PathPattern, QueryRoute, Slow, Start,
+    StreamRoute, Template, TemplateContext, TextError,
 };
 use crate::model::{EventName, TopicName};
 
@@ -55,6 +57,7 @@ pub(super) struct Reader<'a, 'f> {
     pub(super) claims: Vec<Claim>,
     /// Names of the file's `[[cluster]]` tables, in order.
     pub(super) cluster_names: Vec<String>,
+    pub(super) credentials: Credentials,
 }
 
 /// Method and path of a route. `None` is `GET`, which no command has.
@@ -76,6 +79,7 @@ impl<'a, 'f> Reader<'a, 'f> {
             findings,
             claims: Vec::new(),
             cluster_names: Vec::new(),
+            credentials: Credentials::none(),
         }
     }
 
@@ -130,6 +134,7 @@ impl<'a, 'f> Reader<'a, 'f> {
 
     pub(super) fn query(&mut self, mut section: Section<'a>) -> Option<ReadRoute<QueryRoute>> {
         let (name, route) = self.head(&mut section, false, "\"GET /path\"");
+        let access = self.access(&mut section);
         let cluster = self.cluster(&mut section);
         let topic = self.topic(&mut section, "topic", "\"entities\"");
         let route = self.get_only(route, "query");
@@ -137,6 +142,7 @@ impl<'a, 'f> Reader<'a, 'f> {
         let path = route.as_ref().map(|it| &it.value);
         let key =
             path.and_then(|path| self.template(value, "key", path, TemplateContext::Get, true));
+        self.claims_of(key.as_ref(), &access, value.map(Spanned::span));
         let partitioners = OneOf(&[("murmur2", Partitioner::Murmur2)]);
         let partitioner = section.read("partitioner", &partitioners, self.findings);
         let at = section.at.clone();
@@ -151,6 +157,7 @@ impl<'a, 'f> Reader<'a, 'f> {
                 name: name.map_or_else(|| format!("GET {}", route.value), |it| it.value),
                 line: line_of(self.text, route.at.start),
                 path: route.value,
+                access,
                 cluster,
                 topic: topic.value,
                 key,
@@ -166,11 +173,12 @@ impl<'a, 'f> Reader<'a, 'f> {
 
     pub(super) fn stream(&mut self, mut section: Section<'a>) -> Option<ReadRoute<StreamRoute>> {
         let (name, route) = self.head(&mut section, false, "\"GET /path\"");
+        let access = self.access(&mut section);
         let cluster = self.cluster(&mut section);
         let topic = self.topic(&mut section, "topic", "\"events\"");
         let route = self.get_only(route, "stream");
         let path = route.as_ref().map(|it| &it.value);
-        let (filter, sound) = self.filter(&mut section, path);
+        let (filter, sound) = self.filter(&mut section, path, &access);
         let starts = OneOf(&[
             ("live", Start::Live),
             ("earliest", Start::Earliest),
@@ -203,6 +211,7 @@ impl<'a, 'f> Reader<'a, 'f> {
                 name: name.map_or_else(|| format!("GET {}", route.value), |it| it.value),
                 line: line_of(self.text, route.at.start),
                 path: route.value,
+                access,
                 cluster,
                 topic: topic.value,
                 filter,
@@ -218,17 +227,42 @@ impl<'a, 'f> Reader<'a, 'f> {
         })
     }
 
-    /// Reads `filter.key`, and returns whether it is absent or valid.
-    fn filter(&mut self, section: &mut Section<'a>, path: Option<&PathPattern>) -> (Filter, bool) {
+    /// Reads `filter.key` and `filter.identity`, and returns whether the filter is absent or valid.
+    fn filter(
+        &mut self,
+        section: &mut Section<'a>,
+        path: Option<&PathPattern>,
+        access: &Access,
+    ) -> (Filter, bool) {
         let Some(mut terms) = section.table("filter", "[stream.filter]", self.findings) else {
             return (Filter::default(), true);
         };
         let value = terms.get("key");
         let key = path
             .and_then(|path| self.template(value, "filter.key", path, TemplateContext::Get, true));
+        let own = terms.read("identity", &Switch, self.findings);
         terms.finish(no_other_place, self.findings);
+        self.claims_of(key.as_ref(), access, value.map(Spanned::span));
         let sound = value.is_none() || key.is_some();
-        (Filter { key }, sound)
+        let Some(own) = own.filter(|it| it.value) else {
+            return (Filter { key }, sound);
+        };
+        if let Some(value) = value {
+            let message = "`filter.identity` is itself a filter of the key";
+            let help =
+                "keep one of them; `filter.identity` sends records whose key is `{identity}`";
+            let finding = self.findings.error(own.at.clone(), message, help);
+            finding.also(Some(value.span()), "the other");
+        }
+        if access.auth != Auth::Required {
+            let message = "anonymous clients have no records of their own";
+            let help = "add `auth = \"required\"` to the route";
+            self.findings.error(own.at, message, help);
+        }
+        let key = Template {
+            parts: vec![Part::Identity],
+        };
+        (Filter { key: Some(key) }, sound)
     }
 
     /// Reads name and route, and records them in `claims`.
@@ -373,6 +407,27 @@ impl<'a, 'f> Reader<'a, 'f> {
             Err(error) => self.text_error(&Placed::new(text, at), error),
         }
         None
+    }
+
+    /// Rejects claims that no client has: those that no issuer carries, and all of them if a client
+    /// may be anonymous.
+    pub(super) fn claims_of(
+        &mut self,
+        template: Option<&Template>,
+        access: &Access,
+        at: Option<Range<usize>>,
+    ) {
+        for name in template.iter().flat_map(|it| it.claims()) {
+            if !self.credentials.claims.iter().any(|it| it == name) {
+                let message = format!("no [[issuer]] carries the claim `{name}`");
+                let help = format!("add `claims = [\"{name}\"]` to the issuer");
+                self.findings.error(at.clone(), message, help);
+            } else if access.auth != Auth::Required {
+                let message = format!("an anonymous client has no claim `{name}`");
+                let help = "add `auth = \"required\"` to the route";
+                self.findings.error(at.clone(), message, help);
+            }
+        }
     }
 
     fn text_error(&mut self, text: &Placed<String>, error: TextError) {

@@ -23,6 +23,7 @@ impl<'a> Reader<'a, '_> {
         names: &HeaderNames,
     ) -> Option<ReadRoute<CommandRoute>> {
         let (name, route) = self.head(&mut section, true, "\"POST /path\"");
+        let access = self.access(&mut section);
         let cluster = self.cluster(&mut section);
         let topic = self.topic(&mut section, "topic", "\"commands\"");
         let replies = self.optional_topic(&mut section, "replies");
@@ -37,7 +38,13 @@ impl<'a> Reader<'a, '_> {
             TemplateContext::Command,
             path.is_some(),
         );
+        let key_at = section.place("key");
+        self.claims_of(key.as_ref(), &access, key_at);
         let headers = self.record_headers(&mut section, against, path.is_some(), names);
+        let headers_at = section.place("headers");
+        for (_, template) in &headers {
+            self.claims_of(Some(template), &access, headers_at.clone());
+        }
         let idempotency = OneOf(&[
             ("optional", Idempotency::Optional),
             ("required", Idempotency::Required),
@@ -76,6 +83,7 @@ impl<'a> Reader<'a, '_> {
                 line: line_of(self.text(), route.at.start),
                 method,
                 path,
+                access,
                 cluster,
                 topic: topic.value,
                 replies: replies.as_ref().map(|it| it.value.clone()),

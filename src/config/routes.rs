@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{ClusterIndex, ParamRule, PathPattern, Template};
+use super::{Access, ClusterIndex, ParamRule, PathPattern, Template};
 use crate::model::{EventName, TopicName};
 
 /// The first segment of paths that the gateway serves itself. No route may begin with it.
@@ -23,6 +23,8 @@ pub struct CommandRoute {
     pub method: CommandMethod,
     /// The pattern of the paths that the route matches.
     pub path: PathPattern,
+    /// Which clients may use the route.
+    pub access: Access,
     /// The cluster of the commands topic and the replies topic.
     pub cluster: ClusterIndex,
     /// The topic that commands are written to.
@@ -159,6 +161,8 @@ pub struct QueryRoute {
     pub line: usize,
     /// The pattern of the paths that the route matches.
     pub path: PathPattern,
+    /// Which clients may use the route.
+    pub access: Access,
     /// The cluster that has the topic.
     pub cluster: ClusterIndex,
     /// The topic that is served: the newest record of each key.
@@ -186,6 +190,8 @@ pub struct StreamRoute {
     pub line: usize,
     /// The pattern of the paths that the route matches.
     pub path: PathPattern,
+    /// Which clients may use the route.
+    pub access: Access,
     /// The cluster that has the topic.
     pub cluster: ClusterIndex,
     /// The topic that is streamed: each record becomes an event.
@@ -240,6 +246,8 @@ pub struct HeaderNames {
     pub reply_to: String,
     /// On commands: issuer and subject, if the client is known.
     pub identity: String,
+    /// On commands: the client's claims as a JSON object, if its issuer carries some.
+    pub claims: String,
     /// On commands: the `If-Match` condition of the request.
     pub if_match: String,
     /// On commands: the `If-None-Match` condition of the request.
@@ -272,6 +280,7 @@ impl HeaderNames {
             correlation_id: correlation_id.into(),
             reply_to: reply_to.into(),
             identity: identity.into(),
+            claims: "claims".into(),
             if_match: "if-match".into(),
             if_none_match: "if-none-match".into(),
             idempotency_key: "idempotency-key".into(),
@@ -284,11 +293,12 @@ impl HeaderNames {
     }
 
     /// Every name, mutable, with its key in `[kafka.headers]`.
-    pub(super) fn by_key(&mut self) -> [(&'static str, &mut String); 11] {
+    pub(super) fn by_key(&mut self) -> [(&'static str, &mut String); 12] {
         [
             ("correlation_id", &mut self.correlation_id),
             ("reply_to", &mut self.reply_to),
             ("identity", &mut self.identity),
+            ("claims", &mut self.claims),
             ("if_match", &mut self.if_match),
             ("if_none_match", &mut self.if_none_match),
             ("idempotency_key", &mut self.idempotency_key),
@@ -306,6 +316,7 @@ impl HeaderNames {
             &self.correlation_id,
             &self.reply_to,
             &self.identity,
+            &self.claims,
             &self.if_match,
             &self.if_none_match,
             &self.idempotency_key,

@@ -52,6 +52,13 @@ impl<'a> Section<'a> {
         self.table.iter().any(|(name, _)| name.get_ref() == key)
     }
 
+    /// Byte range of a key's value. The key is not marked as known.
+    pub(super) fn place(&self, key: &str) -> Option<Range<usize>> {
+        let mut entries = self.table.iter();
+        let found = entries.find(|(name, _)| name.get_ref() == key);
+        found.map(|(_, value)| value.span())
+    }
+
     /// Returns the value of a key and marks the key as known.
     pub(super) fn get(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
         self.known.push(key);

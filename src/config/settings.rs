@@ -181,6 +181,10 @@ impl Settings {
 pub enum Auth {
     /// Every client is anonymous, because the operator chose so.
     None,
+    /// A client may have a credential, which must then be valid.
+    Optional,
+    /// A client must have a valid credential.
+    Required,
 }
 
 /// The SASL mechanism towards brokers.
@@ -247,10 +251,17 @@ settings! {
         /// Addresses for plain HTTP. Beyond loopback, `auth` must be set.
         listen: Vec<SocketAddr> = vec![([127, 0, 0, 1], 8080).into()],
             ListOf(Address, LISTENERS_MAX), Restart;
-        /// How clients are authenticated. It must be set for a listener beyond loopback: `none`
-        /// makes every client anonymous.
+        /// Whether clients of routes without an `auth` of their own must authenticate. It must be
+        /// set for a listener beyond loopback: `none` makes every client anonymous, `optional`
+        /// accepts clients without a credential. Unset: `required` if the config names credentials
+        /// (an `[[issuer]]` or `credentials.api_keys`), else `none`.
         auth: Option<Auth> = None,
-            OneOf(&[("unset", None), ("none", Some(Auth::None))]), Restart;
+            OneOf(&[
+                ("unset", None),
+                ("none", Some(Auth::None)),
+                ("optional", Some(Auth::Optional)),
+                ("required", Some(Auth::Required)),
+            ]), Restart;
         /// Shards: threads that serve. Default: one per CPU that the process may use, by its
         /// affinity and the CPU quota of its cgroup.
         shards: Option<u16> = None, Maybe(Count(1..=SHARDS_MAX), "one per CPU"), Restart;
@@ -425,6 +436,23 @@ settings! {
         vanished_timeout: Duration = s(30), Time(s(1)..=s(3600)), Restart;
         /// Longest wait of a query for another shard, and of a collection for each of its pages.
         query_timeout: Duration = s(10), Time(ms(10)..=s(300)), Reload;
+    }
+
+    "Credentials"
+    /// Credentials of clients besides the tokens of `[[issuer]]`.
+    credentials "credentials": Credentials {
+        /// File of API keys, one a line: name, SHA-256 of the key in hex, scopes, separated by
+        /// colons. A change of the file takes effect within 1 s.
+        api_keys: Option<PathBuf> = None, Maybe(FilePath, "no API keys"), Restart;
+        /// Name of a cookie whose value is a token. Commands that a page authenticates with it need
+        /// an `Origin` of the gateway's own, or one of `cors.origins`.
+        cookie: Option<String> = None, Maybe(Text(64), "no cookie"), Restart;
+        /// Secret of all instances for stream tickets, of at least 32 bytes.
+        fleet_secret: Option<SecretSource> = None, Maybe(SecretText, "no tickets"), Restart;
+        /// The secret before the last change. Its tickets are still accepted, but none are made
+        /// with it.
+        fleet_secret_old: Option<SecretSource> = None,
+            Maybe(SecretText, "no tickets of another secret"), Restart;
     }
 
     "CORS"

@@ -34,6 +34,8 @@ pub enum Part {
     },
     /// `{identity}`: issuer and subject of an authenticated client. Empty for an anonymous one.
     Identity,
+    /// `{claim.name}`: a claim of the client's credential that its issuer's `claims` lists.
+    Claim(String),
     /// `{header.name}`: a request header, name in lower case.
     Header(String),
     /// `{query.name}`: a parameter of the query string, decoded.
@@ -112,6 +114,14 @@ impl Template {
         })
     }
 
+    /// Names of the claims that the template reads.
+    pub(super) fn claims(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Claim(name) => Some(name.as_str()),
+            _ => None,
+        })
+    }
+
     /// Whether a placeholder reads the request's body, which must then be complete first.
     #[must_use]
     pub fn reads_body(&self) -> bool {
@@ -131,6 +141,9 @@ fn placeholder(
     }
     if let Some(name) = inner.strip_prefix("path.") {
         return path_part(name, path);
+    }
+    if let Some(name) = inner.strip_prefix("claim.").filter(|name| is_claim(name)) {
+        return Ok(Part::Claim(name.to_owned()));
     }
     if let Some(name) = inner.strip_prefix("header.") {
         let name = name.to_ascii_lowercase();
@@ -159,8 +172,8 @@ fn placeholder(
         };
         return Ok(Part::Body { pointer });
     }
-    let help = "templates know `{path.name}`, `{identity}`, `{header.name}`, `{query.name}` and \
-                `{body:/json/pointer}`";
+    let help = "templates know `{path.name}`, `{identity}`, `{claim.name}`, `{header.name}`, \
+                `{query.name}` and `{body:/json/pointer}`";
     Err((
         format!("`{{{inner}}}` is not a known placeholder"),
         help.into(),
@@ -187,6 +200,11 @@ pub(super) fn is_token(name: &str) -> bool {
     (1..=128).contains(&name.len()) && name.bytes().all(legal)
 }
 
+/// Whether `name` can name a claim in a template. Names may be URIs (RFC 7519 4.2).
+fn is_claim(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic())
+}
+
 /// RFC 6901 3 and 4: each token follows a slash; `~1` encodes a slash and `~0` a tilde.
 fn json_pointer(text: &str) -> Option<Vec<String>> {
     let unescape = |token: &str| {
@@ -205,6 +223,7 @@ impl fmt::Display for Template {
                 }
                 Part::Path { name, .. } => write!(f, "{{path.{name}}}")?,
                 Part::Identity => f.write_str("{identity}")?,
+                Part::Claim(name) => write!(f, "{{claim.{name}}}")?,
                 Part::Header(name) => write!(f, "{{header.{name}}}")?,
                 Part::Query(name) => write!(f, "{{query.{name}}}")?,
                 Part::Body { pointer } => {
@@ -234,6 +253,7 @@ mod tests {
         for text in [
             "{path.id}",
             "a-{path.to}-{identity}",
+            "{claim.tenant}/{claim.https://x.example/role}",
             "{header.x-tenant}/{query.q}",
             "{body:/a~1b/0/~0}",
             "{{literal}}",

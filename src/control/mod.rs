@@ -3,8 +3,11 @@
 //! shard. If it is stuck, serving continues; if a shard is stuck, `/livez` reports it.
 
 mod admin;
+mod api_key_file;
 mod body_checks;
+mod fetch;
 mod health;
+mod issuer_keys;
 mod process;
 mod signal;
 mod token;
@@ -12,8 +15,11 @@ mod token;
 mod topics;
 
 pub use admin::{Admin, AdminSettings, AskShard, CONNECTIONS_MAX as ADMIN_CONNECTIONS_MAX};
+pub use api_key_file::ApiKeyFile;
 pub use body_checks::BodyChecks;
+pub use fetch::FetchTls;
 pub use health::{ANSWER_WAIT, RouteNeeds, merged, route_state};
+pub use issuer_keys::{IssuerKeys, KeysHealth};
 pub use signal::{Signals, Stop};
 pub use token::Tokens;
 #[cfg(feature = "demo")]

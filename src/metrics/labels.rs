@@ -89,6 +89,40 @@ labels! {
         Failed = "failed",
     }
 
+    /// Why a credential was rejected. Clients are not told.
+    "cause" AuthDenial {
+        /// The request has no credential.
+        Missing = "missing",
+        /// The credential is neither a well-formed token nor a known API key.
+        Malformed = "malformed",
+        /// No `[[issuer]]` has the token's `iss`.
+        UnknownIssuer = "unknown_issuer",
+        /// The issuer's key set lacks the token's `kid`, or has it for another algorithm.
+        UnknownKey = "unknown_key",
+        /// The issuer's keys have not been read yet. The client got 503.
+        NoKeys = "no_keys",
+        /// The token's algorithm is not one of its issuer's.
+        Algorithm = "algorithm",
+        /// The token's signature is wrong.
+        Signature = "signature",
+        /// A required claim is missing, or a claim has another type.
+        Claims = "claims",
+        /// The token is for another audience.
+        Audience = "audience",
+        /// The credential has expired.
+        Expired = "expired",
+        /// The token is not valid yet.
+        NotYetValid = "not_yet_valid",
+        /// The key that vouched for the credential was removed.
+        Revoked = "revoked",
+        /// A ticket is for another route.
+        OtherRoute = "other_route",
+        /// A page of another origin sent a cookie. The client got 403.
+        Origin = "origin",
+        /// The credential lacks a scope of the route. The client got 403.
+        Scope = "scope",
+    }
+
     /// Why a command could not be decided after it waited at a barrier. It got 503.
     "cause" BarrierFailure {
         /// A leader did not report the end of its log in time, or there is none.

@@ -4,8 +4,8 @@
 use super::Histogram;
 use super::family::{By, Counter, Family, Gauge, Seconds};
 use super::labels::{
-    AcceptRefusal, BarrierFailure, CloseReason, CommandLimit, CommandOutcome, IgnoredReply,
-    KafkaApi, KafkaFailure, RouteKind, StatusClass, StreamEnd,
+    AcceptRefusal, AuthDenial, BarrierFailure, CloseReason, CommandLimit, CommandOutcome,
+    IgnoredReply, KafkaApi, KafkaFailure, RouteKind, StatusClass, StreamEnd,
 };
 use super::text::Samples;
 
@@ -87,6 +87,15 @@ groups! {
         sent_bytes: Counter = "sent_bytes_total",
         /// Requests that matched no route, by status.
         unrouted: By<StatusClass, Counter> = "http_unrouted_requests_total",
+        /// Credentials that were rejected, by cause.
+        auth_denials: By<AuthDenial, Counter> = "auth_denials_total",
+        /// Signatures of tokens that were checked. A token is checked once per shard, and then
+        /// known by its hash.
+        auth_checks: Counter = "auth_signature_checks_total",
+        /// Attempts to read key sets of issuers, from files and addresses.
+        issuer_reads: Counter = "issuer_key_reads_total",
+        /// Attempts to read key sets that failed. The last good set stays in use.
+        issuer_read_failures: Counter = "issuer_key_read_failures_total",
         /// Time from the end of a request's head to the last byte of its response, by kind of
         /// route.
         request_time: By<RouteKind, Histogram> = "http_request_seconds",

@@ -1,4 +1,4 @@
-//! The identity of a client, as its verified credential says.
+//! Who a client is, as its verified credential says: an identity, and named claims.
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,6 +31,68 @@ impl Identity {
     pub const fn is_anonymous(&self) -> bool {
         self.0.is_none()
     }
+}
+
+/// Named claims of a verified credential, which the config lists (`claims` of an `[[issuer]]`).
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Claims(Option<Arc<ClaimSet>>);
+
+#[derive(PartialEq, Eq)]
+struct ClaimSet {
+    texts: Box<[(Box<str>, Box<str>)]>,
+    json: Box<str>,
+}
+
+impl Claims {
+    /// No claims: those of an anonymous client.
+    pub const NONE: Self = Self(None);
+
+    /// `texts` has the claims that are text, a number or a boolean. `json` is an object of all
+    /// carried claims, arrays and objects included.
+    #[must_use]
+    pub fn new(texts: Vec<(Box<str>, Box<str>)>, json: Box<str>) -> Self {
+        let texts = texts.into_boxed_slice();
+        Self(Some(Arc::new(ClaimSet { texts, json })))
+    }
+
+    /// The text of one claim. `None`: the credential lacks it, or it is an array or an object.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let set = self.0.as_ref()?;
+        let found = set.texts.iter().find(|(known, _)| **known == *name);
+        found.map(|(_, text)| &**text)
+    }
+
+    /// All carried claims as a JSON object. `None` if there are none.
+    #[must_use]
+    pub fn json(&self) -> Option<&str> {
+        self.0.as_ref().map(|set| &*set.json)
+    }
+}
+
+/// Names only: values are personal data.
+impl fmt::Debug for Claims {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts = self.0.iter().flat_map(|set| &set.texts);
+        f.debug_list().entries(texts.map(|(name, _)| name)).finish()
+    }
+}
+
+/// A client: its identity, and its claims.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal {
+    /// Issuer and subject.
+    pub identity: Identity,
+    /// The claims that the config carries.
+    pub claims: Claims,
+}
+
+impl Principal {
+    /// A client without a credential.
+    pub const ANONYMOUS: Self = Self {
+        identity: Identity::ANONYMOUS,
+        claims: Claims::NONE,
+    };
 }
 
 /// The textual form for templates and record headers: `issuer#subject`. In the issuer, `%` is

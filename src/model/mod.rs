@@ -25,7 +25,7 @@ pub use etag::Etag;
 pub use event_name::EventName;
 pub use exchange::ExchangeId;
 pub use id::{ClusterId, Id, IdTable, RouteId, TopicId};
-pub use identity::Identity;
+pub use identity::{Claims, Identity, Principal};
 pub use json::{JSON_LEVELS_MAX, NotJson, check_json};
 pub use key::{HashSecret, KeyHash};
 pub use narrow::{

@@ -8,6 +8,10 @@ use crate::http::{ProblemKind, StatusCode};
 pub enum Failure {
     /// No route matches the path.
     NoSuchRoute,
+    /// The request has no valid credential, and the route requires one.
+    Unauthenticated,
+    /// The client's credential does not allow the request.
+    Forbidden,
     /// No record has the requested key.
     NotFound,
     /// The request lacks a value for a template's placeholder.
@@ -60,8 +64,10 @@ pub enum Failure {
 
 impl Failure {
     /// Every failure, for the test of the documentation.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 27] = [
         Self::NoSuchRoute,
+        Self::Unauthenticated,
+        Self::Forbidden,
         Self::NotFound,
         Self::MissingParameter,
         Self::BadParameter,
@@ -96,6 +102,16 @@ impl Failure {
                 "/problems/no-such-route",
                 "Nothing is served at this path",
                 StatusCode::NOT_FOUND,
+            ),
+            Self::Unauthenticated => (
+                "/problems/unauthenticated",
+                "The request needs a valid credential",
+                StatusCode::UNAUTHORIZED,
+            ),
+            Self::Forbidden => (
+                "/problems/forbidden",
+                "The credential does not allow this",
+                StatusCode::FORBIDDEN,
             ),
             Self::NotFound => (
                 "/problems/not-found",
@@ -230,6 +246,9 @@ impl Failure {
     pub const fn detail(self) -> &'static str {
         match self {
             Self::NoSuchRoute => "",
+            // One text for all causes: which check failed is for the operator.
+            Self::Unauthenticated => "send a valid credential",
+            Self::Forbidden => "your credential does not allow this request",
             Self::NotFound => "no record has this key, or its newest record deletes it",
             Self::MissingParameter | Self::BadParameter | Self::MalformedBody => "",
             Self::UnsupportedMediaType => {
@@ -291,6 +310,8 @@ impl Failure {
             Self::OutcomeUnknown => Some(2),
             Self::TopicUnavailable => Some(5),
             Self::NoSuchRoute
+            | Self::Unauthenticated
+            | Self::Forbidden
             | Self::NotFound
             | Self::MissingParameter
             | Self::BadParameter

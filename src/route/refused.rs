@@ -202,6 +202,7 @@ impl From<TemplateError> for Refused {
     fn from(error: TemplateError) -> Self {
         use PointerError::{Inexact, Missing, NotJson, NotScalar, Repeated};
         let failure = match error.why {
+            ValueFault::NoClaim => Failure::Forbidden,
             ValueFault::Missing | ValueFault::Body(Missing) => Failure::MissingParameter,
             ValueFault::Repeated | ValueFault::TooLong => Failure::BadParameter,
             ValueFault::Body(NotScalar | Inexact | Repeated) => Failure::BadParameter,

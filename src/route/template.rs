@@ -3,7 +3,7 @@
 use super::pointer::{PointerError, scalar};
 use crate::config::{Part, Template};
 use crate::http::{Headers, Query, Refusal};
-use crate::model::Identity;
+use crate::model::Principal;
 
 /// Most bytes of an expanded template, which is a record's key, a filter or a header value.
 pub const VALUE_BYTES_MAX: usize = 4096;
@@ -19,8 +19,8 @@ pub struct Inputs<'a> {
     pub headers: &'a Headers<'a>,
     /// The complete body; empty if there is none.
     pub body: &'a [u8],
-    /// The identity of the client.
-    pub identity: &'a Identity,
+    /// The client, as its verified credential says.
+    pub principal: &'a Principal,
 }
 
 /// ValueFault a template cannot be expanded: the request lacks a value or has an invalid one (400).
@@ -39,6 +39,9 @@ pub enum ValueFault {
     /// The request does not have it.
     #[error("is missing")]
     Missing,
+    /// The client's credential does not have the claim as a text, number or boolean.
+    #[error("is not in the credential")]
+    NoClaim,
     /// A header or query parameter is repeated. Choosing one of the values would be a guess.
     #[error("is there more than once")]
     Repeated,
@@ -68,7 +71,15 @@ pub fn evaluate(template: &Template, inputs: &Inputs<'_>) -> Result<Vec<u8>, Tem
         match part {
             Part::Literal(text) => out.extend_from_slice(text.as_bytes()),
             Part::Path { index, .. } => out.extend_from_slice(inputs.params[*index].as_bytes()),
-            Part::Identity => out.extend_from_slice(inputs.identity.to_string().as_bytes()),
+            Part::Identity => {
+                let identity = inputs.principal.identity.to_string();
+                out.extend_from_slice(identity.as_bytes());
+            }
+            Part::Claim(name) => {
+                let value = inputs.principal.claims.get(name);
+                let value = value.ok_or_else(|| fault(ValueFault::NoClaim))?;
+                out.extend_from_slice(value.as_bytes());
+            }
             Part::Header(name) => {
                 let value = inputs
                     .headers
@@ -101,6 +112,7 @@ fn describe(part: &Part) -> String {
         Part::Literal(_) => "the route's own text".into(),
         Part::Path { name, .. } => format!("the path parameter `{name}`"),
         Part::Identity => "the identity".into(),
+        Part::Claim(name) => format!("the claim `{name}`"),
         Part::Header(name) => format!("the header `{name}`"),
         Part::Query(name) => format!("the query parameter `{name}`"),
         Part::Body { pointer } => format!("`/{}` of the body", pointer.join("/")),

@@ -8,12 +8,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::command::{Limit, ReplyError};
 use crate::config::{
-    ClusterIndex, CommandMethod, CommandRoute, Condition, Config, Dedupe, Idempotency, InFlight,
-    OneWayStatus, PathPattern, QueryRoute, Template, TemplateContext,
+    Access, ClusterIndex, CommandMethod, CommandRoute, Condition, Config, Dedupe, Idempotency,
+    InFlight, OneWayStatus, PathPattern, QueryRoute, Template, TemplateContext,
 };
 use crate::http::{Connection, Fault, HeaderTable, Limits, Method, Path, Received};
 use crate::kafka::{Code, CodeMeaning};
-use crate::model::{Identity, TopicName};
+use crate::model::{Claims, Identity, Principal, TopicName};
 
 fn topic() -> TopicName {
     TopicName::new("t").expect("legal")
@@ -29,6 +29,7 @@ fn command(method: CommandMethod, path: &str, line: usize) -> CommandRoute {
         line,
         method,
         path: pattern(path),
+        access: Access::default(),
         cluster: ClusterIndex::default(),
         topic: topic(),
         replies: Some(topic()),
@@ -52,6 +53,7 @@ fn query(path: &str, line: usize) -> QueryRoute {
         name: format!("q{line}"),
         line,
         path: pattern(path),
+        access: Access::default(),
         cluster: ClusterIndex::default(),
         topic: topic(),
         key: None,
@@ -207,12 +209,16 @@ fn fill(template: &str, target: &str, lines: &str, body: &str) -> Result<String,
         panic!("not a request: {text}");
     };
     let params: Vec<&str> = request.path.segments().skip(1).collect();
+    let principal = Principal {
+        identity: Identity::new("idp", "ann"),
+        claims: Claims::new(vec![("tenant".into(), "acme".into())], "{}".into()),
+    };
     let inputs = Inputs {
         params: &params,
         query: request.query,
         headers: &request.headers,
         body: request.body,
-        identity: &Identity::new("idp", "ann"),
+        principal: &principal,
     };
     let filled = evaluate(&template, &inputs);
     let filled = filled.map(|bytes| String::from_utf8(bytes).expect("text"));
@@ -224,9 +230,9 @@ fn fill(template: &str, target: &str, lines: &str, body: &str) -> Result<String,
 
 #[test]
 fn templates_are_filled_from_all_of_a_request() {
-    let all = "{path.id}/{query.q}/{header.x-t}/{identity}/{body:/a/0}-";
+    let all = "{path.id}/{query.q}/{header.x-t}/{identity}/{claim.tenant}/{body:/a/0}-";
     let filled = fill(all, "/a/i%20d?q=v+w&r=1", "X-T: tt\r\n", r#"{"a":[7]}"#);
-    assert_eq!(filled.as_deref(), Ok("i d/v w/tt/idp#ann/7-"));
+    assert_eq!(filled.as_deref(), Ok("i d/v w/tt/idp#ann/acme/7-"));
 }
 
 #[test]

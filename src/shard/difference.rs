@@ -22,6 +22,9 @@ fn settings(now: &Snapshot, next: &Snapshot) -> Option<String> {
     if now.config.headers != next.config.headers {
         return Some("[kafka.headers] differs".into());
     }
+    if now.config.issuers != next.config.issuers {
+        return Some("[[issuer]] differs".into());
+    }
     let key = now.config.settings.differs_in(&next.config.settings)?;
     Some(format!("{key} differs"))
 }

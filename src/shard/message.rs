@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::auth::Keys;
 use crate::cache::{ChangeCursor, Changes, Gaps, Page};
 use crate::command::{CommandRecord, LocatedCommand, Reply};
 use crate::config::Dedupe;
@@ -40,6 +41,8 @@ pub enum Message {
 pub enum ShardMessage {
     /// Serve this from now on. The first one is the start.
     Load(Arc<Snapshot>),
+    /// Verify credentials with these keys from now on.
+    Keys(Arc<Keys>),
     /// Report. Answered by [`ControlMessage::Report`] with the same number.
     Ask(u64),
     /// The process is about to stop and reports that it is not ready. Requests are still executed,
@@ -68,6 +71,9 @@ pub enum ControlMessage {
     /// Check the body of a request against its route's schema, which takes longer than a turn.
     /// Answered by [`EdgeMessage::BodyChecked`].
     CheckBody(ExchangeId, BodyCheck),
+    /// A token names a key that the issuer at this place in the config does not have here: its key
+    /// set may have changed.
+    UnknownKey(usize),
 }
 
 /// A message to a shard's home side, from a shard or from the control thread.

@@ -101,7 +101,9 @@ impl Shard {
                     cx.outputs.control.push(report);
                 }
                 Message::Shard(ShardMessage::Stop) => cx.outputs.ended = true,
-                Message::Shard(ShardMessage::Leave | ShardMessage::Drain { .. })
+                Message::Shard(
+                    ShardMessage::Keys(_) | ShardMessage::Leave | ShardMessage::Drain { .. },
+                )
                 | Message::Home(_)
                 | Message::Projection(..)
                 | Message::Edge(..) => unloaded.early.push((from, message)),

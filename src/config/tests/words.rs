@@ -112,7 +112,7 @@ start = "snapshoot"
     2 | listen = ["0.0.0.0:8080"]
       |          ^^^^^^^^^^^^^^^^
       |
-      = help: set auth = "none" (or --auth none) if that is meant, or listen on 127.0.0.1
+      = help: set auth = "required", or auth = "none" (--auth none) if that is meant, or listen on 127.0.0.1
 
     error: `pay ments` is not a valid topic name
      --> gateway.toml:6:9

@@ -14,13 +14,12 @@ use crate::model::{
     CommandKey, CorrelationId, ExchangeId, Fingerprint, Identity, Instant, Tenant, TopicName,
     UnixMillis,
 };
-use crate::route::{Failure, Params, Refused, check_params, evaluate, location_path};
+use crate::route::{Failure, Inputs, Refused, check_params, evaluate, location_path};
 use crate::shard::message::CommandRequest;
 use crate::shard::random::SecureRandom;
 use crate::shard::snapshot::CommandPlan;
 
 use super::body_check::check_type;
-use super::inputs::{identity_of, inputs};
 use super::site::Site;
 
 /// Turns requests into commands for their home.
@@ -93,22 +92,19 @@ impl CommandMaker {
         &mut self,
         site: &Site,
         index: usize,
-        params: &Params<'_>,
         request: &Request<'_>,
+        inputs: &Inputs<'_>,
     ) -> Result<MadeCommand, Refused> {
         let route: &CommandRoute = &site.snapshot.config.commands[index];
         let value = value(route, request)?;
         let idempotency = idempotency_key(route, request)?;
         let (if_match, if_none_match) = conditions(route, request)?;
         let (if_match, if_none_match) = (if_match.as_deref(), if_none_match.as_deref());
-        let identity = identity_of(request);
-        let inputs = inputs(params, request, &identity);
+        let identity = &inputs.principal.identity;
         let key = route.key.as_ref();
-        let key = key
-            .map(|template| evaluate(template, &inputs))
-            .transpose()?;
+        let key = key.map(|template| evaluate(template, inputs)).transpose()?;
         let headers = route.headers.iter();
-        let headers = headers.map(|(_, template)| evaluate(template, &inputs));
+        let headers = headers.map(|(_, template)| evaluate(template, inputs));
         let headers = headers.collect::<Result<Vec<_>, _>>()?;
         let named = route.headers.iter().zip(&headers);
         let named: Vec<_> = named
@@ -131,7 +127,7 @@ impl CommandMaker {
             if_none_match,
             headers: &named,
         });
-        let command_key = command_key(&route.name, &identity, hash);
+        let command_key = command_key(&route.name, identity, hash);
         // An identity is proved, and a hash without a key is random. What is left is a key that an
         // anonymous client has chosen.
         let long = |key: &IdempotencyKey<'_>| {
@@ -141,7 +137,8 @@ impl CommandMaker {
         let parts = CommandParts {
             method: request.method.as_str(),
             path_and_query: &path_and_query,
-            identity: &identity,
+            identity,
+            claims: inputs.principal.claims.json(),
             if_match,
             if_none_match,
             idempotency_key: idempotency.as_ref().map(IdempotencyKey::as_bytes),
@@ -162,7 +159,7 @@ impl CommandMaker {
             fingerprint,
             record,
             value,
-            identity,
+            identity: identity.clone(),
             hash,
             is_unguessable,
             dedupe: match (&idempotency, &route.replies, route.dedupe) {
@@ -181,21 +178,19 @@ impl CommandMaker {
 pub(super) fn check_head(
     site: &Site,
     index: usize,
-    params: &Params<'_>,
     request: &Request<'_>,
+    inputs: &Inputs<'_>,
 ) -> Result<(), Refused> {
     let route = &site.snapshot.config.commands[index];
-    check_params(&route.params, params, request.query)?;
+    check_params(&route.params, inputs.params, request.query)?;
     if route.schema.is_some() {
         check_type(request)?;
     }
     idempotency_key(route, request)?;
     let (if_match, if_none_match) = conditions(route, request)?;
-    let identity = identity_of(request);
-    let inputs = inputs(params, request, &identity);
     let headers = route.headers.iter().map(|(_, template)| template);
     for template in headers.chain(&route.key).filter(|it| !it.reads_body()) {
-        evaluate(template, &inputs)?;
+        evaluate(template, inputs)?;
     }
     let conditions = [if_match.as_deref(), if_none_match.as_deref()];
     site.records[index].check(conditions, request.headers.end_to_end())?;

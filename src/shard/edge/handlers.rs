@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::auth::Verifier;
 use crate::command::CommandLocation;
 use crate::config::Partitioner;
 use crate::http::{
@@ -14,7 +15,9 @@ use crate::http::{
 };
 use crate::log::EventId;
 use crate::metrics::{CommandOutcome, RouteKind, ShardMetrics};
-use crate::model::{ExchangeId, Id as _, Instant, KeyHash, ShardId, Tenant, UnixMillis};
+use crate::model::{
+    ExchangeId, Id as _, Identity, Instant, KeyHash, RouteId, ShardId, Tenant, UnixMillis,
+};
 use crate::route::{Failure, Methods, Params, Refused, RouteIndex, Routed, check_params, evaluate};
 use crate::schema::{BodyCheck, BodySchema};
 use crate::shard::io::SocketId;
@@ -24,11 +27,12 @@ use crate::shard::projection::Projection;
 use crate::shard::projections::Projections;
 use crate::shard::snapshot::{QueryPlan, StreamPlan};
 
+use super::authorise::{Authority, Client, NotAdmitted};
 use super::body_check::{Checked, check_in_turn, check_type};
 use super::collection::{Collection, Extent};
 use super::commands::{CommandMaker, check_head};
 use super::exchanges::{Exchanges, OnceAppended, OpenRequest, Wants};
-use super::inputs::{identity_of, inputs};
+use super::inputs::inputs;
 use super::leaving::Leaving;
 use super::responder::{Responded, Responder};
 use super::responses::{class, refuse_located, respond_found, validated};
@@ -56,7 +60,14 @@ pub(super) struct StreamStart {
     pub(super) context: ResponseContext,
     pub(super) key: Option<(KeyHash, Vec<u8>)>,
     pub(super) last_event_id: Option<Vec<u8>>,
+    /// The client whose credential the stream depends on. `Err`: it has expired, so the stream
+    /// only asks for another.
+    pub(super) client: Result<Client, Expired>,
 }
+
+/// The credential of a client was valid, and has expired.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Expired;
 
 /// What handlers use beside the site.
 pub(super) struct HandlerContext<'a> {
@@ -69,6 +80,9 @@ pub(super) struct HandlerContext<'a> {
     pub(super) responder: &'a mut Responder,
     pub(super) exchanges: &'a mut Exchanges,
     pub(super) commands: &'a mut CommandMaker,
+    pub(super) verifier: &'a mut Verifier,
+    /// The identity of the connection's client certificate.
+    pub(super) certificate: Option<&'a Identity>,
     pub(super) projections: &'a Projections,
     pub(super) out: &'a mut Outbox,
     pub(super) metrics: &'a mut ShardMetrics,
@@ -81,6 +95,7 @@ struct Asked<'r, 'b, 'p> {
     params: &'r Params<'p>,
     connection: SocketId,
     context: ResponseContext,
+    client: &'r Client,
 }
 
 /// A response that is written, or a request that is still pending.
@@ -111,11 +126,16 @@ impl Site {
             }
             Routed::NotFound => return Handled::Done(not_found(context, cx).framed),
         };
+        let client = match self.admit(matched.route, request, cx) {
+            Ok(client) => client,
+            Err(refused) => return self.not_admitted(matched.route, &refused, context, cx),
+        };
         let asked = Asked {
             request,
             params: &matched.params,
             connection,
             context,
+            client: &client,
         };
         let (kind, route, outcome) = match matched.route {
             RouteIndex::Command(index) => {
@@ -153,6 +173,79 @@ impl Site {
         Handled::Done(responded.framed)
     }
 
+    /// The client of a request, if its route admits the client.
+    fn admit(
+        &self,
+        route: RouteIndex,
+        request: &Request<'_>,
+        cx: &mut HandlerContext<'_>,
+    ) -> Result<Client, NotAdmitted> {
+        let mut authority = Authority {
+            verifier: cx.verifier,
+            certificate: cx.certificate,
+            wall: cx.wall,
+        };
+        let admitted = self.authorise(route, request, &mut authority);
+        cx.metrics
+            .general
+            .auth_checks
+            .add(cx.verifier.take_checks());
+        if let Err(refused) = &admitted {
+            cx.metrics.general.auth_denials.bump(refused.label());
+            if let Some(issuer) = refused.unknown_key_of()
+                && cx.verifier.may_ask(issuer, cx.now)
+            {
+                cx.out.to_control(ControlMessage::UnknownKey(issuer));
+            }
+        }
+        admitted
+    }
+
+    /// Refuses a client that its route does not admit.
+    fn not_admitted(
+        &self,
+        route: RouteIndex,
+        refused: &NotAdmitted,
+        context: ResponseContext,
+        cx: &mut HandlerContext<'_>,
+    ) -> Handled {
+        if let RouteIndex::Stream(index) = route
+            && refused.is_expired()
+        {
+            // A native `EventSource` never reconnects after a 401. The page receives an event, and
+            // the time to renew its credential.
+            let start = StreamStart {
+                plan: self.snapshot.streams[index],
+                index,
+                context,
+                key: None,
+                last_event_id: None,
+                client: Err(Expired),
+            };
+            return Handled::Stream(Box::new(start));
+        }
+        let responded = cx.responder.refuse(context, &refused.refused());
+        let requests = &mut cx.metrics.routes[self.route_id(route).index()].requests;
+        requests.bump(class(responded.status));
+        if let RouteIndex::Command(index) = route {
+            let route = self.snapshot.commands[index].id.index();
+            let commands = &mut cx.metrics.commands[route].commands;
+            commands.bump(CommandOutcome::Invalid);
+        }
+        Handled::Done(responded.framed)
+    }
+
+    /// The number of a route.
+    fn route_id(&self, route: RouteIndex) -> RouteId {
+        match route {
+            RouteIndex::Command(index) | RouteIndex::Location(index) => {
+                self.snapshot.commands[index].id
+            }
+            RouteIndex::Query(index) => self.snapshot.queries[index].id,
+            RouteIndex::Stream(index) => self.snapshot.streams[index].id,
+        }
+    }
+
     /// Sends a command to its home, which decides it.
     fn command(
         &self,
@@ -168,7 +261,9 @@ impl Site {
         }
         let checked = self.check(index, &asked);
         let schema = checked.inspect_err(|_| commands.bump(CommandOutcome::Invalid))?;
-        let made = cx.commands.make(self, index, asked.params, asked.request);
+        let principal = asked.client.principal();
+        let inputs = inputs(asked.params, asked.request, principal);
+        let made = cx.commands.make(self, index, asked.request, &inputs);
         let made = made.inspect_err(|_| commands.bump(CommandOutcome::Invalid))?;
         if schema.is_some() {
             let general = &mut cx.metrics.general;
@@ -180,7 +275,7 @@ impl Site {
             general.body_checks.bump();
             general.body_checks_waiting.set(cx.exchanges.body_checks());
         }
-        let tenant = Tenant::of(&identity_of(asked.request), cx.peer);
+        let tenant = Tenant::of(&principal.identity, cx.peer);
         let route = &self.snapshot.config.commands[index];
         let deadline = cx.now.after(route.timeout);
         let prefer = Prefer::parse(&asked.request.headers);
@@ -237,9 +332,9 @@ impl Site {
         let plan = self.snapshot.commands[index];
         let replies = plan.replies.ok_or(Failure::NoSuchCommand)?;
         let route = &self.snapshot.config.commands[index];
-        let identity = identity_of(asked.request);
+        let identity = &asked.client.principal().identity;
         let token = asked.params.first().copied().unwrap_or_default();
-        let command = CommandLocation::read(token, &route.name, &identity);
+        let command = CommandLocation::read(token, &route.name, identity);
         let command = command.ok_or(Failure::NoSuchCommand)?;
         let http = self.http();
         let wait = Prefer::parse(&asked.request.headers).wait();
@@ -315,7 +410,13 @@ impl Site {
         let RouteIndex::Command(index) = matched.route else {
             return false;
         };
-        let checked = check_head(self, index, &matched.params, request);
+        let checked = match self.admit(matched.route, request, cx) {
+            Err(refused) => Err(refused.refused()),
+            Ok(client) => {
+                let inputs = inputs(&matched.params, request, client.principal());
+                check_head(self, index, request, &inputs)
+            }
+        };
         let Err(refused) = checked else {
             return false;
         };
@@ -368,8 +469,8 @@ impl Site {
         let QueryPlan { id, topic } = self.snapshot.queries[index];
         let route = &self.snapshot.config.queries[index];
         let template = route.key.as_ref().expect("the caller found it");
-        let identity = identity_of(asked.request);
-        let key = evaluate(template, &inputs(asked.params, asked.request, &identity))?;
+        let principal = asked.client.principal();
+        let key = evaluate(template, &inputs(asked.params, asked.request, principal))?;
         let incarnation = &projection.incarnation;
         let hash = incarnation.secret.hash(&key);
         let partitioner = route
@@ -459,8 +560,7 @@ impl Site {
         // reconnect.
         let projection = cx.projections.get(plan.topic);
         let projection = projection.filter(|projection| projection.feed().is_some());
-        let identity = identity_of(asked.request);
-        let inputs = inputs(asked.params, asked.request, &identity);
+        let inputs = inputs(asked.params, asked.request, asked.client.principal());
         let template = self.snapshot.config.streams[index].filter.key.as_ref();
         let key = template
             .map(|template| evaluate(template, &inputs))
@@ -474,6 +574,7 @@ impl Site {
             context: asked.context,
             key,
             last_event_id,
+            client: Ok(asked.client.clone()),
         };
         Ok(Outcome::Pending(Handled::Stream(Box::new(start))))
     }

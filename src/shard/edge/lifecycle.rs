@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::auth::Keys;
 use crate::metrics::{AcceptRefusal, CloseReason};
 use crate::model::{ExchangeId, FastRandom, Instant, Now, ShardId, TopicId, UnixMillis};
 use crate::shard::ciphertext::Flushed;
@@ -65,6 +66,11 @@ impl Edge {
     /// Takes over another snapshot's routes. An open exchange keeps what its answer needs.
     pub(in crate::shard) fn load(&mut self, snapshot: Arc<Snapshot>) {
         self.turns.load(Site::new(snapshot));
+    }
+
+    /// Takes over another snapshot of the keys that vouch for credentials.
+    pub(in crate::shard) fn set_keys(&mut self, keys: Arc<Keys>) {
+        self.turns.verifier.set_keys(keys);
     }
 
     /// Sets the wall time of this turn.
@@ -171,8 +177,10 @@ impl Edge {
     /// Serves clients in rotation until the part is spent. Returns true if some are left.
     #[must_use]
     pub(in crate::shard) fn serve<I: Io>(&mut self, cx: &mut EdgeContext<'_, I>) -> bool {
+        self.turns.verifier.begin_turn();
         while self.turns.clients.connections.has_ready() {
-            if cx.io.spent(Part::Serve) {
+            // A flood of new tokens must not keep the shard from its other work.
+            if cx.io.spent(Part::Serve) || self.turns.verifier.is_spent() {
                 return true;
             }
             if let Some(Some(http1)) = self.turns.clients.connections.next_ready() {

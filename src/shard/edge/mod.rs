@@ -20,6 +20,7 @@
 //! No task and no timer of its own belongs to a connection; an idle one is a slot and a small box.
 
 mod answers;
+mod authorise;
 mod body;
 mod body_check;
 mod clients;

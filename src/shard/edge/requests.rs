@@ -209,7 +209,7 @@ impl Requests {
             if input.is_empty() && !http1.has_pipelined() {
                 return Progress::More;
             }
-            if turns.responder.len() > ANSWERS_BYTES_MAX {
+            if turns.responder.len() > ANSWERS_BYTES_MAX || turns.verifier.is_spent() {
                 break;
             }
         }
@@ -234,6 +234,8 @@ fn handlers<'a>(
         responder: &mut turns.responder,
         exchanges: &mut turns.clients.exchanges,
         commands,
+        verifier: &mut turns.verifier,
+        certificate: None,
         projections: rest.projections,
         out: rest.out,
         metrics: rest.metrics,

@@ -91,6 +91,13 @@ impl Responder {
         if let Some(seconds) = refused.retry_after {
             response.number("retry-after", u64::from(seconds));
         }
+        // RFC 6750 3: the scheme, and no cause: one answer to all that is wrong with a credential.
+        if refused.kind == Failure::Unauthenticated.kind() {
+            response.checked("www-authenticate", b"Bearer");
+        } else if refused.kind == Failure::Forbidden.kind() {
+            let value = b"Bearer error=\"insufficient_scope\"";
+            response.checked("www-authenticate", value);
+        }
         if refused.kind == Failure::UnsupportedMediaType.kind() {
             // RFC 9110 12.5.1: in a 415, `Accept` says what would be taken.
             response.checked("accept", b"application/json, application/*+json");

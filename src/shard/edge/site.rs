@@ -75,6 +75,7 @@ fn records(config: &Config) -> Vec<CommandHeaders> {
         correlation_id: names.correlation_id.as_str().into(),
         reply_to: names.reply_to.as_str().into(),
         identity: names.identity.as_str().into(),
+        claims: names.claims.as_str().into(),
         if_match: names.if_match.as_str().into(),
         if_none_match: names.if_none_match.as_str().into(),
         idempotency_key: names.idempotency_key.as_str().into(),

@@ -24,6 +24,9 @@ use super::site::Site;
 use super::stream_connection::{Heard, Stream, StreamConnection};
 use super::turns::Turns;
 
+/// Asks the page for another credential: that of the stream has expired, or is about to.
+const CHALLENGE: &str = "event: challenge\ndata: {}\n\n";
+
 /// Why a stream and its connection end.
 type Ending = (StreamEnd, CloseReason);
 
@@ -93,12 +96,13 @@ impl Streams {
         cx: &mut EdgeContext<'_, I>,
     ) {
         let context = start.context;
+        let expired = start.client.is_err();
         // At its limit, while it is leaving, or while the topic is loaded, a gateway takes no new
         // stream.
         let projection = cx.projections.get(start.plan.topic);
         let loading = projection.is_none_or(|projection| projection.feed().is_none());
         let streams_max = turns.site.streams().streams_max;
-        let refused = context.head_only || turns.leaving.has_begun() || loading;
+        let refused = context.head_only || expired || turns.leaving.has_begun() || loading;
         let full = refused || !turns.clients.connections.totals().streams.take(streams_max);
         let mut response = Response::new(StatusCode::OK);
         response
@@ -111,8 +115,11 @@ impl Streams {
             // A native EventSource never reconnects after any other status.
             if !context.head_only {
                 let retry = self.retry_later(turns.site.streams());
-                let retry = format!("retry: {retry}\n\n");
-                turns.responder.piece(framed, retry.as_bytes());
+                let mut text = format!("retry: {retry}\n\n");
+                if expired {
+                    text.push_str(CHALLENGE);
+                }
+                turns.responder.piece(framed, text.as_bytes());
             }
             turns.responder.end(framed);
             http1.on_last_response();

@@ -1,6 +1,7 @@
 //! How a client's turn ends: its responses leave in one write, and its connection is put back,
 //! closed, or read on only to discard what still comes.
 
+use crate::auth::Verifier;
 use crate::http::{Drained, Fault, Refusal, ResponseContext};
 use crate::metrics::CloseReason;
 use crate::model::{ExchangeId, Instant};
@@ -34,12 +35,14 @@ pub(super) struct Turns {
     pub(super) clients: Clients,
     pub(super) responder: Responder,
     pub(super) leaving: Leaving,
+    pub(super) verifier: Verifier,
 }
 
 impl Turns {
     pub(super) fn new(site: Site, clients: Clients) -> Self {
         Self {
             responder: Responder::new(site.cors()),
+            verifier: Verifier::new(site.snapshot.config.issuers.clone()),
             site,
             clients,
             leaving: Leaving::No,
