@@ -379,6 +379,7 @@ impl Peer {
                 }
                 ControlMessage::CheckBody(..) => panic!("the fleet's routes have no schema"),
                 ControlMessage::Salt(..) => panic!("the fleet's brokers ask for no password"),
+                ControlMessage::UnknownKey(_) => panic!("the fleet has no issuers"),
             }
         }
         for (to, message) in outputs.messages {
