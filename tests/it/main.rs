@@ -42,4 +42,5 @@ mod scenarios;
 mod service;
 mod services;
 mod tidy;
+mod tokens;
 mod unclean;

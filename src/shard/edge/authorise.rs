@@ -26,6 +26,11 @@ impl Client {
     pub(super) fn principal(&self) -> &Principal {
         self.0.as_ref().map_or(&ANONYMOUS, |it| &it.principal)
     }
+
+    /// What a stream of the client depends on. `None`: nothing.
+    pub(super) fn grant(&self) -> Option<&Grant> {
+        self.0.as_deref()
+    }
 }
 
 static ANONYMOUS: Principal = Principal::ANONYMOUS;

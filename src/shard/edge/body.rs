@@ -90,6 +90,22 @@ impl Body {
         }
     }
 
+    /// Adds whole frames that do not come from the feed, as a chunk behind the owed bytes.
+    /// [`Self::flush`] sends them. Without chunks, a frame of the feed may be sent in part, and
+    /// another frame would end up within it: nothing is added.
+    pub(super) fn insert(&mut self, frames: &[u8]) {
+        if !self.chunked {
+            return;
+        }
+        let (bytes, sent) = (Vec::new(), 0);
+        let owed = self
+            .owed
+            .get_or_insert_with(|| Box::new(Owed { bytes, sent }));
+        for part in [ChunkHead::new(frames.len()).as_bytes(), frames, CHUNK_END] {
+            owed.bytes.extend_from_slice(part);
+        }
+    }
+
     /// Sends the owed bytes, then ciphertext that waits, as far as the socket takes them.
     pub(super) fn flush(&mut self, socket: SocketId, io: &mut impl Io) -> FlushProgress {
         let waiting = self.transport.waiting();
@@ -376,6 +392,28 @@ mod tests {
             assert!(matches!(ended.flushed, Flushed::All));
             assert_eq!(pipe.bytes, [CHUNK, b"0\r\n\r\n"].concat());
         }
+    }
+
+    #[test]
+    fn an_inserted_frame_is_a_chunk_behind_what_is_owed() {
+        for at in 1..=CHUNK.len() {
+            let mut body = Body::new(Transport::Plain, CHUNKS, None);
+            let mut pipe = Pipe {
+                left: at,
+                ..Pipe::default()
+            };
+            take(&mut body, &mut pipe, &DATA.map(IoSlice::new));
+            body.insert(b"data: x\n\n");
+            body.end();
+            pipe.left = usize::MAX;
+            let ended = body.flush(SOCKET, &mut pipe);
+            assert!(matches!(ended.flushed, Flushed::All));
+            let inserted = &b"9\r\ndata: x\n\n\r\n"[..];
+            assert_eq!(pipe.bytes, [CHUNK, inserted, b"0\r\n\r\n"].concat());
+        }
+        let mut body = Body::new(Transport::Plain, BYTES, None);
+        body.insert(b"data: x\n\n");
+        assert!(!body.is_waiting(), "it could end up within a frame");
     }
 
     /// RFC 9112 6.3: an HTTP/1.0 client reads until the close.

@@ -70,6 +70,7 @@ impl Edge {
 
     /// Takes over another snapshot of the keys that vouch for credentials.
     pub(in crate::shard) fn set_keys(&mut self, keys: Arc<Keys>) {
+        self.streams.set_keys(keys.clone());
         self.turns.verifier.set_keys(keys);
     }
 

@@ -29,6 +29,7 @@ mod commands;
 mod connections;
 mod context;
 mod exchanges;
+mod granted_streams;
 mod handlers;
 mod http1;
 mod inputs;

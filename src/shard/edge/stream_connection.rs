@@ -121,6 +121,18 @@ impl StreamConnection {
         self.full_since = None;
     }
 
+    /// Adds an event of the gateway itself, behind the bytes that wait. Returns when the socket must
+    /// have taken it.
+    pub(super) fn insert(
+        &mut self,
+        event: &[u8],
+        now: Instant,
+        write_timeout: Duration,
+    ) -> Instant {
+        self.body.insert(event);
+        self.full_since.get_or_insert(now).after(write_timeout)
+    }
+
     /// Ends the body, behind the bytes that wait. Returns when the socket must have taken it.
     pub(super) fn end(&mut self, now: Instant, write_timeout: Duration) -> Instant {
         self.body.end();

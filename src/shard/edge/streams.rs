@@ -2,8 +2,10 @@
 //! is sent, and from where, is the feed's business.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::auth::Keys;
 use crate::config::Streams as Settings;
 use crate::http::{
     ChunkHead, EVENT_STREAM, Framed, NO_BUFFERING, PASS_THROUGH, Response, StatusCode,
@@ -14,10 +16,12 @@ use crate::shard::ciphertext::Flushed;
 use crate::shard::io::{Io, Part, SocketId};
 use crate::sse::{Delivery, Feed, Filter, Slow, StartFrom, Subscribe};
 
+use super::authorise::Client;
 use super::body::Body;
 use super::clients::Clients;
 use super::connections::Connections;
 use super::context::EdgeContext;
+use super::granted_streams::{Due, GrantedStreams};
 use super::handlers::StreamStart;
 use super::http1::Http1;
 use super::site::Site;
@@ -43,6 +47,8 @@ pub(super) struct Streams {
     drain: VecDeque<(Instant, SocketId)>,
     /// Topics whose streams are being ended, each at most once.
     ended: VecDeque<EndedTopic>,
+    /// Streams that depend on a credential.
+    granted: GrantedStreams,
 }
 
 /// Streams that one turn ends because their topic was re-created or cut back, and the connections
@@ -69,14 +75,21 @@ impl EndedTopic {
 }
 
 impl Streams {
-    pub(super) const fn new(jitter: FastRandom) -> Self {
+    pub(super) fn new(jitter: FastRandom) -> Self {
         Self {
             opened: 0,
             chunk_head: ChunkHead::new(0),
             jitter,
             drain: VecDeque::new(),
             ended: VecDeque::new(),
+            granted: GrantedStreams::new(),
         }
+    }
+
+    /// Other keys vouch for credentials from now on. Streams whose key is gone end within the next
+    /// turns.
+    pub(super) fn set_keys(&mut self, keys: Arc<Keys>) {
+        self.granted.set_keys(keys);
     }
 
     /// The delay in milliseconds after which a refused client should reconnect. Random, so that the
@@ -150,6 +163,9 @@ impl Streams {
         let feed = cx.projections.feed_mut(plan.topic);
         let feed = feed.expect("the caller found the feed");
         feed.subscribe(exchange, &subscription(start, site), cx.now);
+        if let Some(grant) = start.client.as_ref().ok().and_then(Client::grant) {
+            self.granted.add(exchange, grant, cx.now);
+        }
         let stream = Stream {
             exchange,
             topic: plan.topic,
@@ -341,7 +357,39 @@ impl Streams {
             let ending = (StreamEnd::Drain, CloseReason::Drain);
             self.finish(socket, ending, clients, cx);
         }
+        for _ in 0..ENDS_MAX {
+            let Some((exchange, due)) = self.granted.next_due(cx.now) else {
+                break;
+            };
+            let Some(socket) = clients.exchanges.stream(exchange) else {
+                continue;
+            };
+            let ending = (StreamEnd::Revoked, CloseReason::Served);
+            match due {
+                Due::Challenge => self.challenge(socket, clients, cx),
+                Due::End => self.finish(socket, ending, clients, cx),
+            }
+        }
         self.end_next(clients, cx);
+    }
+
+    /// Asks the page of a stream for another credential, behind the bytes that wait.
+    fn challenge<I: Io>(
+        &mut self,
+        socket: SocketId,
+        clients: &mut Clients,
+        cx: &mut EdgeContext<'_, I>,
+    ) {
+        let write_timeout = clients.connections.write_timeout();
+        let Some(connection) = clients.connections.stream_mut(socket) else {
+            return;
+        };
+        if connection.stream.ending.is_some() {
+            return;
+        }
+        let stalls_at = connection.insert(CHALLENGE.as_bytes(), cx.now.mono, write_timeout);
+        clients.connections.arm(socket, stalls_at);
+        self.on_writable(socket, clients, cx);
     }
 
     /// When [`Self::on_time`] next has work. `None`: it ends no stream.
@@ -349,7 +397,8 @@ impl Streams {
         if !self.ended.is_empty() {
             return Some(Instant::ZERO);
         }
-        self.drain.front().map(|(moment, _)| *moment)
+        let drain = self.drain.front().map(|(moment, _)| *moment);
+        drain.into_iter().chain(self.granted.next_deadline()).min()
     }
 
     /// A topic was re-created or cut back: its streams end, some in each turn. Each client resumes
@@ -429,6 +478,7 @@ impl Streams {
         unsubscribe(&stream, cx);
         connection.close(socket, cx.io);
         clients.exchanges.close_stream(stream.exchange);
+        self.granted.remove(stream.exchange);
         connections.totals().streams.give_back();
         let metrics = &mut cx.metrics.streams[stream.route.index()];
         metrics.open.down();

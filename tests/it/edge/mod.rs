@@ -1,5 +1,6 @@
 //! Every scenario on the development broker, and tests that need no cluster or a broken one.
 
+mod auth;
 mod barriers;
 mod brokers;
 mod denied;
