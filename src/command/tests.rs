@@ -425,6 +425,36 @@ fn a_cut_ends_when_the_log_has_no_more_than_the_index() {
     assert_eq!(index.cut(UnixMillis(5000)), None);
 }
 
+/// Partitions begin at different times, so the index is complete from the latest of them on.
+#[test]
+fn skipped_replies_cut_the_window_until_the_log_has_no_more_of_them() {
+    let mut index = index(1000);
+    for (partition, offset) in [(0, 60), (1, 60), (2, 90)] {
+        index.on_skipped(Partition(partition), Offset(offset));
+    }
+    assert_eq!(index.cut(UnixMillis(9600)), None, "no time is known yet");
+    // A first piece was read before it was known how much there is.
+    for n in (0..6).chain(60..120) {
+        if n >= 60 + 30 * u32::from(n % 3 == 2) || n < 6 {
+            put(&mut index, n, 9000 + i64::from(n), 10_000);
+        }
+    }
+    let from = index.cut(UnixMillis(10_000));
+    assert_eq!(
+        from,
+        Some(UnixMillis(9092)),
+        "of partition 2, which begins last"
+    );
+    let later = UnixMillis(9092 + WINDOW.as_millis() as i64);
+    assert_eq!(index.cut(later), None);
+    for partition in 0..3 {
+        assert!(index.cut(UnixMillis(10_000)).is_some());
+        index.on_log_start(Partition(partition), Offset(90));
+        while index.expire(UnixMillis(10_000)) {}
+    }
+    assert_eq!(index.cut(UnixMillis(10_000)), None);
+}
+
 /// What a naive table knows: lists of what was sent, answered and is in flight.
 #[derive(Default)]
 struct Lists {

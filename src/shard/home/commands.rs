@@ -110,6 +110,16 @@ impl Commands {
         self.table.replies.set_window(self.settings.window);
     }
 
+    /// For how long replies are stored. `None`: for as long as the topic keeps them.
+    pub(super) fn reply_window(&self) -> Option<Duration> {
+        Some(self.settings.window).filter(|it| *it < FOR_EVER)
+    }
+
+    /// The most offsets of the replies topic that loading reads.
+    pub(super) const fn offsets_max(&self) -> u64 {
+        self.settings.offsets_max()
+    }
+
     /// Applies a step of the replies topic and answers the exchanges that waited for it.
     pub(super) fn apply(&mut self, step: &Step, loaded: bool, now: Now, out: &mut Outbox) {
         let (answered, polls) = (&mut self.answered, &mut self.polls);
@@ -257,8 +267,7 @@ impl Commands {
         let cut = self.table.replies.cut(now.wall);
         let since = |from: UnixMillis| now.wall.0.saturating_sub(from.0).max(0) as u64;
         let of_memory = cut.map(|from| Duration::from_millis(since(from)));
-        let of_topic = Some(self.settings.window).filter(|it| *it < FOR_EVER);
-        of_memory.or(of_topic)
+        of_memory.or(self.reply_window())
     }
 
     /// The state of the topic's commands, for `/status`.

@@ -16,6 +16,7 @@ mod degraded;
 mod health;
 mod history;
 mod in_flight;
+mod loading;
 mod lookups;
 mod order;
 mod partitions;
