@@ -233,6 +233,37 @@ fn the_first_reply_stands() {
     };
     assert_eq!(&answer.body[..], b"first");
     assert_eq!(table.replies.stats().duplicates, 1);
+    let counts = table.counts();
+    assert_eq!((counts.repeated, counts.not_in_flight), (1, 1));
+}
+
+/// A reply to another command's client would be worse than none.
+#[test]
+fn a_reply_with_two_correlation_ids_answers_neither_command() {
+    let mut table = table();
+    admit(&mut table, 1, F, 10);
+    admit(&mut table, 2, F, 20);
+    let other = reply(0, key(2), F, "").headers;
+    let mut ambiguous = reply(0, key(1), F, "whose?");
+    ambiguous.headers.extend(other);
+    let mut null = reply(1, key(1), F, "null");
+    null.headers[0].1 = None;
+    assert_eq!(apply(&mut table, &[ambiguous, null]), []);
+    let counts = ReplyCounts {
+        ambiguous_correlation_id: 1,
+        no_correlation_id: 1,
+        ..ReplyCounts::default()
+    };
+    assert_eq!(table.counts(), counts);
+    let text = table.take_ignored().expect("the first is kept").text;
+    let flaw = "headers `correlation-id` have different values";
+    assert!(text.starts_with(flaw), "{text}");
+    // A service that copies all headers of the command and adds the id again.
+    let mut twice = reply(2, key(1), F, "done");
+    let again = twice.headers.clone();
+    twice.headers.extend(again);
+    assert_eq!(apply(&mut table, &[twice]).len(), 1);
+    assert!(admit(&mut table, 2, F, 21) == Admitted::Joined, "in flight");
 }
 
 /// What a client reads at the location of its command.

@@ -258,7 +258,7 @@ groups! {
         /// `kafka.delivery_timeout` if the append was not confirmed.
         commands_given_up: Counter = "commands_given_up_total",
         /// Records of a replies topic that completed no command here, by reason. While the topic is
-        /// loaded, `not_in_flight` does not count.
+        /// loaded, `repeated` and `not_in_flight` do not count.
         replies_ignored: By<IgnoredReply, Counter> = "replies_ignored_total",
         /// Replies without a readable status. Their clients got 502.
         replies_unreadable: Counter = "replies_unreadable_total",

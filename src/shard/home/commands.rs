@@ -297,6 +297,11 @@ impl Commands {
                 IgnoredReply::MalformedCorrelationId,
                 counts.malformed_correlation_id,
             ),
+            (
+                IgnoredReply::AmbiguousCorrelationId,
+                counts.ambiguous_correlation_id,
+            ),
+            (IgnoredReply::Repeated, counts.repeated),
             (IgnoredReply::NotInFlight, counts.not_in_flight),
         ] {
             topic.replies_ignored.at(reason).0 = count;
