@@ -230,6 +230,12 @@ impl CommandIndex {
         self.shelves.is_unswept()
     }
 
+    /// How long a command without a reply counts as unanswered.
+    #[must_use]
+    pub const fn open_limit(&self) -> Duration {
+        self.open_limit
+    }
+
     /// The time from which unanswered commands are known, if memory is not sufficient for all of
     /// the last `open_limit`. The state ends by itself `open_limit` after that time.
     #[must_use]

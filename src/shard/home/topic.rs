@@ -783,7 +783,7 @@ impl Topic {
             degraded: &self.degraded,
             history: &self.history,
             counts: &self.counts,
-            commands: self.commands.as_ref(),
+            commands: self.commands(),
         }
     }
 

@@ -372,7 +372,10 @@ impl TopicHealth {
         } else {
             CheckState::Degraded
         };
-        (state, why)
+        // What is lost of memory stays lost while brokers are away.
+        let why = [Some(why), found.cut].into_iter().flatten();
+        let why: Vec<String> = why.collect();
+        (state, why.join("; "))
     }
 
     /// Why the streams of the topic are refused while other routes of it are served. `None` if they
