@@ -54,6 +54,7 @@ macro_rules! on_ground {
                 a_gateway_that_was_frozen_finds_the_reply_that_was_readable,
                 a_strict_route_joins_what_another_gateway_appended,
                 a_strict_route_runs_again_what_was_not_applied,
+                ten_equal_commands_at_two_gateways_are_one_record_or_two,
             ],
             queries: [
                 one_record_by_its_key,
