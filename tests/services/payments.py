@@ -63,7 +63,9 @@ class Gateway:
     def start(self):
         log = open(os.path.join(self.run.folder, f"gateway-{self.number}.log"), "ab")
         command = [self.run.settings["binary"], "run", "--config", self.path]
-        self.process = subprocess.Popen(command, stderr=log, stdin=subprocess.DEVNULL)
+        # Variables for the test are not settings.
+        env = {name: value for name, value in os.environ.items() if not name.startswith("SLUICEGATE_")}
+        self.process = subprocess.Popen(command, stderr=log, stdin=subprocess.DEVNULL, env=env)
 
     def wait_ready(self):
         until = time.time() + 60
@@ -280,8 +282,30 @@ class Run:
             if min(done[0], done[1]) >= 5:
                 return
             if time.time() - since > ANSWERED_WITHIN:
+                self.tell_stuck(since)
                 raise RuntimeError(f"stuck: no progress {ANSWERED_WITHIN} s after the last fault: {done}")
             time.sleep(0.1)
+
+    def tell_stuck(self, since):
+        """Prints what answers there were, who still runs, and the end of each log."""
+        with self.lock:
+            answers = [it for it in self.attempts if it["ended"] > since]
+        print("faults so far:", dict(self.faults))
+        print("answers since:", Counter((it["gateway"], it["status"]) for it in answers))
+        for it in answers[-12:]:
+            print(f"  {it['ended'] - since:.1f} s: gateway {it['gateway']}, {it['key']}: {it['status']} {it['body'][:300]}")
+        for number, gateway in enumerate(self.gateways):
+            print(f"gateway {number} runs:", gateway.process.poll() is None)
+        for number, service in enumerate(self.services):
+            print(f"service {number} runs:", service.poll() is None)
+            if service.poll() is None:
+                service.send_signal(signal.SIGUSR1)
+        time.sleep(1)
+        for name in sorted(os.listdir(self.folder)):
+            if name.endswith((".log", ".err")) and not name.startswith("credits"):
+                with open(os.path.join(self.folder, name), errors="replace") as file:
+                    print(f"== {name}\n" + "".join(file.readlines()[-60:]))
+        sys.stdout.flush()
 
     def run(self):
         lanes = [threading.Thread(target=self.lane, args=(number,)) for number in range(LANES)]
