@@ -108,8 +108,7 @@ groups! {
         /// Commands that wait until their home has read all replies that were readable when they
         /// arrived.
         barrier_waiting: Gauge = "barrier_commands_waiting",
-        /// Milliseconds that the command of these has waited whose deadline is next. A command waits
-        /// for 1 s at most.
+        /// Milliseconds that the one of these has waited whose deadline is next: 1 s at most.
         barrier_longest_wait: Gauge = "barrier_longest_wait_milliseconds",
         /// Commands that began to wait so. A command whose request is answered or in flight here
         /// does not wait, nor does a command without an idempotency key.

@@ -29,7 +29,7 @@ use super::counts::Counts;
 use super::degraded::{Degraded, Refill, UndecodableRange};
 use super::health::{Line, TopicHealth, TopicReads, WriteHealth};
 use super::history::{History, HistoryContext};
-use super::loading;
+use super::loading::since;
 use super::order::{Limits, Order};
 use super::partitions::log_start;
 use super::report::Report;
@@ -254,17 +254,15 @@ impl Topic {
         let Some(log) = &mut self.log else { return };
         let known = u32_of(log.parts().len());
         // A partition that was added is read from its start: no client has seen any of it.
-        let from = if known > 0 {
-            StartAt::At(Next::default())
-        } else if self.shown.is_cached(plan) {
-            StartAt::Earliest
-        } else if let Some(commands) = &self.commands {
-            loading::since(commands.reply_window(), cx.now.wall)
-        } else if plan.is_indexed() {
-            let open_limit = cx.snapshot.config.settings.commands.open_limit;
-            loading::since(Some(open_limit), cx.now.wall)
-        } else {
-            StartAt::Latest
+        let from = match &self.commands {
+            _ if known > 0 => StartAt::At(Next::default()),
+            _ if self.shown.is_cached(plan) => StartAt::Earliest,
+            Some(commands) => since(commands.reply_window(), cx.now.wall),
+            None if plan.is_indexed() => {
+                let open_limit = cx.snapshot.config.settings.commands.open_limit;
+                since(Some(open_limit), cx.now.wall)
+            }
+            None => StartAt::Latest,
         };
         for _ in known..view.partitions {
             log.read_next(from, cx.client);
@@ -438,13 +436,11 @@ impl Topic {
         }
     }
 
-    /// Replies that memory is not sufficient for are not read, the oldest first. A topic with a
-    /// cache is read whole.
+    /// Skips the oldest replies if memory is not sufficient for all. A cached topic is read whole.
     fn skip_old_replies(&mut self, cx: &mut HomeContext<'_>) {
         let whole = self.shown.is_cached(self.ids.plan(cx.snapshot));
         if let (Some(commands), Some(log), false) = (&mut self.commands, &mut self.log, whole) {
-            let skips = log.skip_to_fit(commands.offsets_max(), cx.client);
-            for (partition, offset) in skips {
+            for (partition, offset) in log.skip_to_fit(commands.offsets_max(), cx.client) {
                 commands.table.replies.on_skipped(partition, offset);
             }
         }
