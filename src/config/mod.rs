@@ -15,6 +15,7 @@ mod diagnose;
 pub mod kind;
 mod load;
 mod memory;
+mod networks;
 mod origin;
 #[cfg(test)]
 mod page;
@@ -59,7 +60,7 @@ pub use routes::{
 };
 pub use settings::{
     Admin, Apply, Auth, BATCH_BYTES_MAX, Cache, Commands, Cors, Http, Kafka, KafkaSasl, KafkaTls,
-    Log, LogFormat, LogLevel, Mechanism, Setting, Settings, Streams, TABLE,
+    Log, LogFormat, LogLevel, Mechanism, ProxyHeader, Setting, Settings, Streams, TABLE,
     TOPIC_IN_FLIGHT_BYTES_MIN, Tls,
 };
 pub use show::{

@@ -12,8 +12,9 @@ use super::kind::{
     Address, Broker, BrokerAddress, Count, Cpus, FilePath, Kind, ListOf, Maybe, OneOf, Raw,
     SecretSource, SecretText, Switch, Text,
 };
+use super::networks::Cidr;
 use super::unit::{GIB, KIB, MIB, Size, Time};
-use crate::model::SHARDS_MAX;
+use crate::model::{Network, SHARDS_MAX};
 
 /// The largest `kafka.batch_bytes_max`, which bounds a record too.
 pub const BATCH_BYTES_MAX: usize = 512 * MIB;
@@ -183,6 +184,17 @@ pub enum Auth {
     None,
 }
 
+/// The header in which a proxy of `proxies` reports the address of its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyHeader {
+    /// `X-Forwarded-For`: addresses, the last one added by the nearest proxy.
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239), of which `for` is read.
+    Forwarded,
+    /// The address of the connection counts.
+    None,
+}
+
 /// The SASL mechanism towards brokers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mechanism {
@@ -236,6 +248,9 @@ const fn s(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
+/// Most networks of proxies. Each address that a proxy reports is compared with all of them.
+const PROXIES_MAX: usize = 64;
+
 /// Most listeners of one kind. A listener's number is stored in a byte.
 const LISTENERS_MAX: usize = 16;
 
@@ -251,6 +266,18 @@ settings! {
         /// makes every client anonymous.
         auth: Option<Auth> = None,
             OneOf(&[("unset", None), ("none", Some(Auth::None))]), Restart;
+        /// Networks of the proxies in front, such as `10.0.0.0/8` or `fd00::/8`. Only they may
+        /// report the address of their client, in `proxy_header` or by the PROXY protocol. It
+        /// serves limits only.
+        proxies: Vec<Network> = vec![], ListOf(Cidr, PROXIES_MAX), Reload;
+        /// The header in which the proxies of `proxies` report the address of their client. Each
+        /// of them must append to this header, or replace it: whatever else a client sends is
+        /// believed.
+        proxy_header: ProxyHeader = ProxyHeader::XForwardedFor, OneOf(&[
+            ("x-forwarded-for", ProxyHeader::XForwardedFor),
+            ("forwarded", ProxyHeader::Forwarded),
+            ("none", ProxyHeader::None),
+        ]), Reload;
         /// Shards: threads that serve. Default: one per CPU that the process may use, by its
         /// affinity and the CPU quota of its cgroup.
         shards: Option<u16> = None, Maybe(Count(1..=SHARDS_MAX), "one per CPU"), Restart;

@@ -30,6 +30,7 @@ mod cors;
 mod date;
 mod encode;
 mod fields;
+mod forwarded;
 mod framed;
 mod head;
 mod headers;
@@ -65,6 +66,7 @@ pub use fields::{
     EVENT_STREAM, Field, FixedField, JSON, NO_BUFFERING, PASS_THROUGH, PRIVATE, REPLAYED,
     RESPOND_ASYNC, REVALIDATE, VARY_AUTHORIZATION,
 };
+pub use forwarded::{ForwardedBy, client_address};
 pub use framed::{CHUNK_END, ChunkHead, Follows, Framed, LAST_CHUNK};
 pub use headers::{HeaderTable, Headers};
 pub use idempotency::IdempotencyKey;

@@ -61,7 +61,7 @@ pub(super) struct StreamStart {
 /// What handlers use beside the site.
 pub(super) struct HandlerContext<'a> {
     pub(super) me: ShardId,
-    /// The address of the client's end of the connection.
+    /// The other end of the connection, which may be a proxy.
     pub(super) peer: IpAddr,
     pub(super) now: Instant,
     pub(super) wall: UnixMillis,
@@ -180,7 +180,8 @@ impl Site {
             general.body_checks.bump();
             general.body_checks_waiting.set(cx.exchanges.body_checks());
         }
-        let tenant = Tenant::of(&identity_of(asked.request), cx.peer);
+        let address = self.client_address(cx.peer, asked.request);
+        let tenant = Tenant::of(&identity_of(asked.request), address);
         let route = &self.snapshot.config.commands[index];
         let deadline = cx.now.after(route.timeout);
         let prefer = Prefer::parse(&asked.request.headers);

@@ -1,11 +1,12 @@
 //! What the edge derives from a snapshot: one value, so that another snapshot replaces it as a
 //! whole.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::command::{CommandHeaders, HeaderNames};
-use crate::config::{CORS_NAMES_BYTES_MAX, CommandRoute, Config, Http, Streams};
-use crate::http::{Cors, Limits};
+use crate::config::{CORS_NAMES_BYTES_MAX, CommandRoute, Config, Http, ProxyHeader, Streams};
+use crate::http::{Cors, ForwardedBy, Limits, Request, client_address};
 use crate::route::Router;
 use crate::shard::snapshot::Snapshot;
 
@@ -58,6 +59,19 @@ impl Site {
         let expose = &cors.expose_headers;
         let policy = Cors::new(&cors.origins, cors.credentials, max_age, &allow, expose);
         Some(policy.expect("origins and names were checked with the config"))
+    }
+
+    /// The address of the client that a request came from, for limits. `peer` is the other end of
+    /// the connection, which may be a proxy.
+    pub(super) fn client_address(&self, peer: IpAddr, request: &Request<'_>) -> IpAddr {
+        let settings = &self.snapshot.config.settings;
+        let by = match settings.proxy_header {
+            ProxyHeader::XForwardedFor => ForwardedBy::XForwardedFor,
+            ProxyHeader::Forwarded => ForwardedBy::Forwarded,
+            ProxyHeader::None => return peer,
+        };
+        let is_proxy = |address| settings.proxies.iter().any(|it| it.contains(address));
+        client_address(peer, &request.headers, by, is_proxy)
     }
 
     pub(super) fn http(&self) -> &Http {
