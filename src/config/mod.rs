@@ -10,6 +10,7 @@ mod cli;
 mod cluster_index;
 mod clusters;
 mod cross;
+mod cross_cors;
 mod cross_kafka;
 mod diagnose;
 pub mod kind;
@@ -23,10 +24,12 @@ mod params;
 mod pattern;
 mod read;
 mod read_command;
+mod read_edge;
 mod read_headers;
 mod read_params;
 #[cfg(test)]
 mod recipes;
+mod route_edge;
 mod routes;
 mod section;
 mod settings;
@@ -41,7 +44,8 @@ pub mod unit;
 pub use cli::{CommandLine, Invocation, Output, colours, command, short_help};
 pub use cluster_index::ClusterIndex;
 pub use clusters::{CLUSTERS_MAX, ClusterConfig, ClusterKeys};
-pub use cross::{CORS_NAMES_BYTES_MAX, ENCODINGS_MAX, TOPICS_MAX};
+pub use cross::{ENCODINGS_MAX, TOPICS_MAX};
+pub use cross_cors::CORS_NAMES_BYTES_MAX;
 pub use diagnose::{Finding, Report, Severity};
 pub use kind::{BrokerAddress, SECRET_BYTES_MAX, SecretSource};
 pub use load::{Loaded, Reason, load};
@@ -54,6 +58,7 @@ pub use origin::{Origin, Origins};
 pub use params::{ParamKind, ParamPlace, ParamRule, QUERY_PARAMS_MAX};
 pub use pattern::{PATTERN_BYTES_MAX, PathPattern, SEGMENTS_MAX, Segment, TextError};
 pub use read::ROUTES_MAX;
+pub use route_edge::{Rate, RouteCors, RouteEdge};
 pub use routes::{
     CommandMethod, CommandRoute, Condition, Dedupe, Filter, HeaderNames, Idempotency, InFlight,
     OWN_SEGMENT, OneWayStatus, Partitioner, QueryRoute, SchemaFile, Slow, Start, StreamRoute,

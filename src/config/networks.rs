@@ -4,7 +4,7 @@ use super::kind::{Kind, Raw};
 use crate::model::{Network, NotNetwork};
 
 /// A network in CIDR notation, or a single address.
-pub struct Cidr;
+pub(super) struct Cidr;
 
 impl Kind for Cidr {
     type Value = Network;

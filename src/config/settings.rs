@@ -248,6 +248,12 @@ const fn s(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
+/// The largest `cors.max_age`: browsers keep no preflight for longer.
+pub(super) const CORS_MAX_AGE_MAX: Duration = s(86_400);
+/// Most entries of `origins`, and of a list of header names, of `[cors]` and of a route.
+pub(super) const CORS_ORIGINS_MAX: usize = 64;
+pub(super) const CORS_HEADERS_MAX: usize = 32;
+
 /// Most networks of proxies. Each address that a proxy reports is compared with all of them.
 const PROXIES_MAX: usize = 64;
 
@@ -455,21 +461,21 @@ settings! {
     }
 
     "CORS"
-    /// Which web pages of other origins may use the routes (CORS).
+    /// Which web pages of other origins may use the routes (CORS). A route's `cors` overrides it.
     cors "cors": Cors {
         /// Exact origins that may use the routes, such as `https://shop.example`. Empty: only the
         /// gateway's own.
-        origins: Vec<String> = vec![], ListOf(Text(255), 64), Reload;
+        origins: Vec<String> = vec![], ListOf(Text(255), CORS_ORIGINS_MAX), Reload;
         /// Whether pages may send cookies.
         credentials: bool = false, Switch, Reload;
         /// Request headers that pages may send, in addition to those that the gateway understands
         /// and those that routes forward or read.
-        allow_headers: Vec<String> = vec![], ListOf(Text(128), 32), Reload;
+        allow_headers: Vec<String> = vec![], ListOf(Text(128), CORS_HEADERS_MAX), Reload;
         /// Response headers that pages may read, in addition to those that the gateway sets: the
         /// names of headers that services put on their replies.
-        expose_headers: Vec<String> = vec![], ListOf(Text(128), 32), Reload;
+        expose_headers: Vec<String> = vec![], ListOf(Text(128), CORS_HEADERS_MAX), Reload;
         /// How long browsers may cache a preflight.
-        max_age: Duration = s(600), Time(s(0)..=s(86_400)), Reload;
+        max_age: Duration = s(600), Time(s(0)..=CORS_MAX_AGE_MAX), Reload;
     }
 
     "Commands"
