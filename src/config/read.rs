@@ -145,6 +145,7 @@ impl<'a, 'f> Reader<'a, 'f> {
         self.claims_of(key.as_ref(), &access, value.map(Spanned::span));
         let partitioners = OneOf(&[("murmur2", Partitioner::Murmur2)]);
         let partitioner = section.read("partitioner", &partitioners, self.findings);
+        let edge = self.edge(&mut section, "query");
         let at = section.at.clone();
         section.finish(no_other_place, self.findings);
 
@@ -162,6 +163,7 @@ impl<'a, 'f> Reader<'a, 'f> {
                 topic: topic.value,
                 key,
                 partitioner: partitioner.map(|it| it.value),
+                edge,
             },
             at,
             topic_at: topic.at,
@@ -191,6 +193,7 @@ impl<'a, 'f> Reader<'a, 'f> {
         ]);
         let slow = section.read("slow", &slows, self.findings);
         let event = section.read("event", &Text(64), self.findings);
+        let edge = self.edge(&mut section, "stream");
         let at = section.at.clone();
         section.finish(no_other_place, self.findings);
 
@@ -218,6 +221,7 @@ impl<'a, 'f> Reader<'a, 'f> {
                 start: start.map_or_else(Default::default, |it| it.value),
                 slow: slow.map_or_else(Default::default, |it| it.value),
                 event,
+                edge,
             },
             at,
             topic_at: topic.at,

@@ -9,7 +9,7 @@ use super::*;
 use crate::command::{Limit, ReplyError};
 use crate::config::{
     Access, ClusterIndex, CommandMethod, CommandRoute, Condition, Config, Dedupe, Idempotency,
-    InFlight, OneWayStatus, PathPattern, QueryRoute, Template, TemplateContext,
+    InFlight, OneWayStatus, PathPattern, QueryRoute, RouteEdge, Template, TemplateContext,
 };
 use crate::http::{Connection, Fault, HeaderTable, Limits, Method, Path, Received};
 use crate::kafka::{Code, CodeMeaning};
@@ -45,6 +45,7 @@ fn command(method: CommandMethod, path: &str, line: usize) -> CommandRoute {
         condition: Condition::default(),
         tombstone: false,
         one_way_status: OneWayStatus::default(),
+        edge: RouteEdge::default(),
     }
 }
 
@@ -58,6 +59,7 @@ fn query(path: &str, line: usize) -> QueryRoute {
         topic: topic(),
         key: None,
         partitioner: None,
+        edge: RouteEdge::default(),
     }
 }
 

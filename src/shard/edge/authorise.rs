@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::auth::{Denial, Grant, KeyRef, Rejected, Scopes, Verifier};
 use crate::config::{Access, Auth, Config};
-use crate::http::{Refusal, Request};
+use crate::http::{CorsGrant, Refusal, Request};
 use crate::metrics::AuthDenial;
 use crate::model::{Claims, Identity, Principal, UnixMillis};
 use crate::route::{Failure, Refused, RouteIndex};
@@ -91,6 +91,8 @@ impl From<Denial> for NotAdmitted {
 
 /// What decides about a client beside its request.
 pub(super) struct Authority<'a> {
+    /// Which page may read the response.
+    pub(super) cors: CorsGrant,
     pub(super) verifier: &'a mut Verifier,
     /// The identity of the connection's client certificate.
     pub(super) certificate: Option<&'a Identity>,
@@ -128,7 +130,9 @@ impl Site {
         let config = &self.snapshot.config;
         let grant = match credential(request, config)? {
             Some(Credential { bytes, is_cookie }) => {
-                if is_cookie && !request.method.is_safe() && !is_own_page(request, config) {
+                let is_safe = request.method.is_safe();
+                // A browser adds cookies by itself, also for pages of other origins.
+                if is_cookie && !is_safe && !self.cors.may_use_cookies(request, authority.cors) {
                     return Err(Denial::Origin.into());
                 }
                 let verified = authority.verifier.verify(bytes, authority.wall);
@@ -216,23 +220,6 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
     let token = rest.strip_prefix(b" ")?.trim_ascii_start();
     let is_bearer = scheme.eq_ignore_ascii_case(b"bearer") && !token.is_empty();
     is_bearer.then_some(token)
-}
-
-/// Whether a page sent the request that may send cookies: the gateway's own, or one of the origins
-/// that the config lists. A request with a cookie and without `Origin` is refused: browsers send
-/// `Origin` with each request that is not safe.
-fn is_own_page(request: &Request<'_>, config: &Config) -> bool {
-    let Ok(Some(origin)) = request.headers.one("origin") else {
-        return false;
-    };
-    let listed = &config.settings.cors.origins;
-    if listed.iter().any(|it| it.as_bytes() == origin) {
-        return true;
-    }
-    // A proxy may have ended TLS, so the scheme is not compared.
-    let host = origin.strip_prefix(b"https://");
-    let host = host.or_else(|| origin.strip_prefix(b"http://"));
-    host.is_some_and(|host| !host.is_empty() && host.eq_ignore_ascii_case(request.host))
 }
 
 const fn label(denial: Denial) -> AuthDenial {

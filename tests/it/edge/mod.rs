@@ -3,6 +3,7 @@
 mod auth;
 mod barriers;
 mod brokers;
+mod cors;
 mod denied;
 mod early_answers;
 mod framing;
