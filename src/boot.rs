@@ -13,17 +13,16 @@ mod stderr;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 
-use crate::auth::Keys;
-use crate::config::{Config, IssuerConfig, Reason};
-use crate::control::{Admin, AdminSettings, AskShard, BodyChecks, KeysHealth, Signals, Tokens};
+use crate::config::{Config, Reason};
+use crate::control::{Admin, AdminSettings, AskShard, BodyChecks, Signals, Tokens};
 use crate::kafka::{SaltRequest, Salted};
-use crate::metrics::{AcceptRefusal, Check, CheckState, General, ShardReport};
+use crate::metrics::{AcceptRefusal, Check, CheckState, ShardReport};
 use crate::model::ShardId;
 use crate::reactor::{Clock, Plan, ReactorError, Running, start};
 use crate::shard::{
@@ -37,7 +36,7 @@ use crate::tls::TlsError;
 pub use stderr::{flush_log, print_stderr, start_log};
 
 use cpus::Placement;
-use credentials::KeySources;
+use credentials::{KeyRing, KeySources};
 use descriptors::{Crowding, Descriptors};
 use readiness::{LISTENING, may_serve, needs, open_checks};
 
@@ -316,7 +315,10 @@ pub fn run(config: Config) -> Result<(), BootError> {
     // There is no reload yet, so that no second snapshot needs the registry.
     let snapshot = Snapshot::new(1, Arc::new(config), layout, &mut Registry::default());
     let snapshot = Arc::new(snapshot?.with_schemas(&schemas));
-    let control = Control::new(running, snapshot, woken, descriptors, totals);
+    let running = Arc::new(running);
+    let key_ring = KeyRing::new(&key_sources, &snapshot, running.clone());
+    let key_ring = Arc::new(key_ring);
+    let control = Control::new(running, key_ring, snapshot, woken, descriptors, totals);
     runtime.block_on(Arc::new(control).run(signals, key_sources))
 }
 
@@ -330,6 +332,17 @@ fn log(note: &Note) {
 fn system(what: &'static str) -> impl Fn(std::io::Error) -> BootError {
     move |source| BootError::System { what, source }
 }
+
+/// Sends a message to a shard, waiting while its inbox is full.
+async fn deliver(running: &Shards, shard: ShardId, mut message: Message) {
+    while let Err(undelivered) = running.send(shard, message) {
+        message = undelivered.0;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// The running shards.
+type Shards = Running<Message, ControlMessage>;
 
 /// Report requests to shards that are not answered yet, by number.
 type PendingReports = Arc<Mutex<(u64, HashMap<u64, oneshot::Sender<ShardReport>>)>>;
@@ -348,29 +361,20 @@ struct Control {
     totals: Arc<ClientTotals>,
     connections_full: Crowding,
     body_checks: BodyChecks,
-    /// What vouches for credentials, as it was sent to the shards last.
-    keys: tokio::sync::Mutex<Keys>,
-    /// By the issuer's place in the config.
-    issuers: OnceLock<Vec<WatchedIssuer>>,
-}
-
-/// What the control thread knows of an issuer whose keys a task keeps up to date.
-struct WatchedIssuer {
-    /// Notified when a token names an unknown key.
-    wanted: Arc<Notify>,
-    health: Arc<Mutex<KeysHealth>>,
+    key_ring: Arc<KeyRing>,
 }
 
 impl Control {
     fn new(
-        running: Running<Message, ControlMessage>,
+        running: Arc<Shards>,
+        key_ring: Arc<KeyRing>,
         snapshot: Arc<Snapshot>,
         woken: Arc<Notify>,
         descriptors: Descriptors,
         totals: Arc<ClientTotals>,
     ) -> Self {
         Self {
-            running: Arc::new(running),
+            running,
             snapshot,
             woken,
             pending: PendingReports::default(),
@@ -380,8 +384,7 @@ impl Control {
             connections_full: Crowding::default(),
             salted: tokio::sync::Mutex::default(),
             body_checks: BodyChecks::default(),
-            keys: tokio::sync::Mutex::default(),
-            issuers: OnceLock::new(),
+            key_ring,
         }
     }
 
@@ -396,19 +399,7 @@ impl Control {
             let load = ShardMessage::Load(self.snapshot.clone());
             self.send(shard, Message::Shard(load)).await;
         }
-        let issuers = key_sources.issuers.iter().map(|it| WatchedIssuer {
-            wanted: it.wanted(),
-            health: it.health(),
-        });
-        let watched = self.issuers.set(issuers.collect());
-        watched.unwrap_or_else(|_| unreachable!("it is set once"));
-        let known = key_sources.issuers.iter().map(|it| it.set().cloned());
-        let api_keys = key_sources.api_keys.as_ref();
-        let keys = Keys {
-            issuers: known.collect(),
-            api_keys: api_keys.map_or_else(Arc::default, |it| it.keys().clone()),
-        };
-        self.change_keys(|all| *all = keys).await;
+        self.key_ring.send().await;
         let (stop_admin, stopped) = oneshot::channel::<()>();
         let admin = self.admin().await?;
         let serve_admin = async {
@@ -428,7 +419,7 @@ impl Control {
             () = self.receive() => unreachable!("it receives forever"),
             () = self.watch() => unreachable!("it watches forever"),
             () = self.tokens() => unreachable!("tokens are sent forever"),
-            () = self.watch_keys(key_sources) => unreachable!("keys are watched forever"),
+            () = self.key_ring.watch(key_sources) => unreachable!("keys are watched forever"),
         }
     }
 
@@ -574,11 +565,8 @@ impl Control {
     }
 
     /// Sends a message to a shard, waiting while its inbox is full.
-    async fn send(&self, shard: ShardId, mut message: Message) {
-        while let Err(undelivered) = self.running.send(shard, message) {
-            message = undelivered.0;
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+    async fn send(&self, shard: ShardId, message: Message) {
+        deliver(&self.running, shard, message).await;
     }
 
     fn ask_shard(&self) -> AskShard {
@@ -624,95 +612,6 @@ impl Control {
             ended.expect("it runs forever and does not panic");
         }
         std::future::pending::<()>().await;
-    }
-
-    /// Changes what vouches for credentials, and sends it to all shards.
-    async fn change_keys(&self, change: impl FnOnce(&mut Keys)) {
-        // The lock is kept while they are sent: a later change must not be overtaken.
-        let mut keys = self.keys.lock().await;
-        change(&mut keys);
-        let all = Arc::new(keys.clone());
-        for shard in self.shards() {
-            let message = ShardMessage::Keys(all.clone());
-            self.send(shard, Message::Shard(message)).await;
-        }
-    }
-
-    /// Keeps the keys of issuers and the API keys up to date. Each source has a task of its own, so
-    /// an issuer that does not answer delays no other. Never returns.
-    async fn watch_keys(self: &Arc<Self>, sources: KeySources) {
-        let mut each = JoinSet::new();
-        for (place, mut source) in sources.issuers.into_iter().enumerate() {
-            let control = self.clone();
-            each.spawn(async move {
-                let name = control.snapshot.config.issuers[place].name.clone();
-                loop {
-                    match source.next().await {
-                        Err(why) => tracing::warn!("{why}"),
-                        Ok(set) => {
-                            let (count, skipped) = (set.len(), set.skipped);
-                            tracing::info!(count, skipped, "keys of issuer `{name}` read");
-                            control
-                                .change_keys(|keys| keys.issuers[place] = Some(set))
-                                .await;
-                        }
-                    }
-                }
-            });
-        }
-        if let Some(mut file) = sources.api_keys {
-            let control = self.clone();
-            each.spawn(async move {
-                loop {
-                    match file.next().await {
-                        Err(why) => tracing::warn!("credentials.api_keys: {why}"),
-                        Ok(read) => {
-                            tracing::info!(count = read.len(), "API keys read");
-                            control.change_keys(|keys| keys.api_keys = read).await;
-                        }
-                    }
-                }
-            });
-        }
-        while let Some(ended) = each.join_next().await {
-            ended.expect("it runs forever and does not panic");
-        }
-        std::future::pending::<()>().await;
-    }
-
-    /// The checks of `/readyz` about issuers: whether their keys are known, and how old they are.
-    fn issuer_checks(&self) -> Vec<Check> {
-        let watched = self.issuers.get().into_iter().flatten();
-        let named = watched.zip(&self.snapshot.config.issuers);
-        let check = |(watched, issuer): (&WatchedIssuer, &IssuerConfig)| {
-            let health = watched
-                .health
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            let age = health.read.map(|read| read.elapsed().as_secs());
-            let (state, detail) = match (age, &health.error) {
-                (Some(_), None) => (CheckState::Ready, String::new()),
-                (Some(age), Some(why)) => {
-                    (CheckState::Degraded, format!("read {age} s ago; {why}"))
-                }
-                (None, Some(why)) => (CheckState::Degraded, why.clone()),
-                (None, None) => (CheckState::Degraded, "not read yet".into()),
-            };
-            Check::new(format!("keys of issuer `{}`", issuer.name), state, detail)
-        };
-        named.map(check).collect()
-    }
-
-    /// Counts of reading keys, over all issuers.
-    fn count_issuers(&self, general: &mut General) {
-        for watched in self.issuers.get().into_iter().flatten() {
-            let health = watched
-                .health
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            general.issuer_reads.add(health.attempts);
-            general.issuer_read_failures.add(health.failures);
-        }
     }
 
     /// Sends one cluster's tokens to all homes. Never returns.
@@ -802,8 +701,8 @@ impl Control {
                 let full = self.connections_full.check("connections", full);
                 report.checks.extend([short, full].into_iter().flatten());
                 if from == ShardId(0) {
-                    report.checks.extend(self.issuer_checks());
-                    self.count_issuers(&mut report.metrics.general);
+                    report.checks.extend(self.key_ring.checks());
+                    self.key_ring.count(&mut report.metrics.general);
                 }
                 let vitals = self.running.vitals(from);
                 let general = &mut report.metrics.general;
@@ -816,10 +715,7 @@ impl Control {
                     drop(sender.send(*report));
                 }
             }
-            ControlMessage::UnknownKey(issuer) => {
-                let watched = self.issuers.get().and_then(|all| all.get(issuer));
-                watched.into_iter().for_each(|it| it.wanted.notify_one());
-            }
+            ControlMessage::UnknownKey(issuer) => self.key_ring.on_unknown_key(issuer),
             ControlMessage::Note(note) => log(&note),
         }
     }

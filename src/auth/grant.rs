@@ -2,7 +2,8 @@
 
 use crate::model::{Principal, UnixMillis};
 
-use super::token::LEEWAY_MS;
+/// By how much the clocks of issuer and gateway may differ, in milliseconds.
+pub(super) const LEEWAY_MS: i64 = 5_000;
 
 /// A client with a verified credential, and what the credential allows.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
-use super::grant::{Grant, KeyRef, Scopes};
+use super::grant::{Grant, KeyRef, LEEWAY_MS, Scopes};
 use super::keys::Keys;
 use super::object::Object;
 use super::rejected::{Denial, Rejected};
@@ -18,9 +18,6 @@ use crate::model::{Claims, Identity, Principal, UnixMillis, u8_of};
 
 /// Most bytes of a token.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
-
-/// By how much the clocks of issuer and gateway may differ.
-pub(super) const LEEWAY_MS: i64 = 5_000;
 
 /// Most bytes of a subject. It becomes a part of keys and record headers.
 const SUBJECT_BYTES_MAX: usize = 256;

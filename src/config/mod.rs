@@ -24,6 +24,7 @@ mod page;
 mod params;
 mod pattern;
 mod read;
+mod read_auth;
 mod read_command;
 mod read_edge;
 mod read_headers;
