@@ -36,7 +36,6 @@ use crate::tls::TlsError;
 pub use stderr::{flush_log, print_stderr, start_log};
 
 use cpus::Placement;
-use credentials::{KeyRing, KeySources};
 use descriptors::{Crowding, Descriptors};
 use readiness::{LISTENING, may_serve, needs, open_checks};
 
@@ -316,7 +315,7 @@ pub fn run(config: Config) -> Result<(), BootError> {
     let snapshot = Snapshot::new(1, Arc::new(config), layout, &mut Registry::default());
     let snapshot = Arc::new(snapshot?.with_schemas(&schemas));
     let running = Arc::new(running);
-    let key_ring = KeyRing::new(&key_sources, &snapshot, running.clone());
+    let key_ring = credentials::KeyRing::new(&key_sources, &snapshot, running.clone());
     let key_ring = Arc::new(key_ring);
     let control = Control::new(running, key_ring, snapshot, woken, descriptors, totals);
     runtime.block_on(Arc::new(control).run(signals, key_sources))
@@ -361,13 +360,13 @@ struct Control {
     totals: Arc<ClientTotals>,
     connections_full: Crowding,
     body_checks: BodyChecks,
-    key_ring: Arc<KeyRing>,
+    key_ring: Arc<credentials::KeyRing>,
 }
 
 impl Control {
     fn new(
         running: Arc<Shards>,
-        key_ring: Arc<KeyRing>,
+        key_ring: Arc<credentials::KeyRing>,
         snapshot: Arc<Snapshot>,
         woken: Arc<Notify>,
         descriptors: Descriptors,
@@ -391,7 +390,7 @@ impl Control {
     async fn run(
         self: Arc<Self>,
         mut signals: Signals,
-        key_sources: KeySources,
+        key_sources: credentials::KeySources,
     ) -> Result<(), BootError> {
         let addresses = self.running.bind()?;
         // Send the first snapshot before a client can connect.

@@ -6,14 +6,17 @@ use std::sync::Arc;
 use super::api_keys::ApiKeys;
 use super::grant::KeyRef;
 use super::jwk::KeySet;
+use super::ticket::TicketKeys;
 
 /// Every key that can vouch for a credential.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Keys {
     /// Public keys, by the issuer's place in the config. `None`: they have not been read yet.
     pub issuers: Vec<Option<Arc<KeySet>>>,
     /// Hashes of API keys.
     pub api_keys: Arc<ApiKeys>,
+    /// Keys of stream tickets. `None`: there are no tickets.
+    pub tickets: Option<Arc<TicketKeys>>,
 }
 
 impl Keys {

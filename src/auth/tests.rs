@@ -131,7 +131,7 @@ fn set(keys: &[Value]) -> Arc<KeySet> {
 fn keys(sets: &[&Arc<KeySet>]) -> Arc<Keys> {
     Arc::new(Keys {
         issuers: sets.iter().map(|&set| Some(set.clone())).collect(),
-        api_keys: Arc::default(),
+        ..Keys::default()
     })
 }
 
@@ -637,8 +637,8 @@ fn api_keys_are_found_by_their_hash_and_files_are_read_strictly() {
     let api_keys = Arc::new(ApiKeys::parse(&file).expect("a file"));
     let mut verifier = Verifier::new(Vec::new());
     verifier.set_keys(Arc::new(Keys {
-        issuers: Vec::new(),
         api_keys,
+        ..Keys::default()
     }));
     let grant = verifier.verify(b"key-a", NOW).expect("a key");
     assert_eq!(grant.principal.identity.parts(), Some(("api-key", "a")));
@@ -654,8 +654,8 @@ fn api_keys_are_found_by_their_hash_and_files_are_read_strictly() {
     // A key whose scopes changed is another key: its streams end.
     let changed = ApiKeys::parse(&line("a", "key-a", "orders:read")).expect("a file");
     verifier.set_keys(Arc::new(Keys {
-        issuers: Vec::new(),
         api_keys: Arc::new(changed),
+        ..Keys::default()
     }));
     assert!(!verifier.keys().has(grant.key));
     for (text, at) in [

@@ -121,6 +121,34 @@ impl Verifier {
         Ok(grant)
     }
 
+    /// Verifies a ticket for the stream route with this path.
+    ///
+    /// # Errors
+    /// The first check that failed.
+    pub fn verify_ticket(
+        &self,
+        ticket: &str,
+        path: &str,
+        now: UnixMillis,
+    ) -> Result<Arc<Grant>, Rejected> {
+        let keys = self.keys.tickets.as_ref().ok_or(Denial::Malformed)?;
+        let grant = keys.read(ticket, path, &self.issuers)?;
+        if !self.keys.has(grant.key) {
+            return Err(Denial::Revoked.into());
+        }
+        if grant.has_expired(now) {
+            return Err(Denial::Expired.into());
+        }
+        Ok(Arc::new(grant))
+    }
+
+    /// Makes a ticket for the stream route with this path. `None`: there are no tickets, or the
+    /// client's claims are too long for one.
+    #[must_use]
+    pub fn ticket(&self, grant: &Grant, path: &str) -> Option<String> {
+        self.keys.tickets.as_ref()?.make(grant, path)
+    }
+
     #[cfg(test)]
     pub(super) fn remembered(&self) -> usize {
         self.verified.len()

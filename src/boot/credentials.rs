@@ -1,6 +1,6 @@
 //! What vouches for clients' credentials: key sets of issuers and API keys. Files are read before
-//! anything is bound, so a file that cannot be used stops the start. Addresses are fetched later, in
-//! the background.
+//! anything is bound, so a file that cannot be used stops the start. Addresses are fetched later,
+//! in the background.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,10 +11,10 @@ use rustls_pki_types::pem::PemObject as _;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use super::security::{file, system_authorities};
+use super::security::{file, resolve, system_authorities};
 use super::{BootError, Shards, deliver};
-use crate::auth::{ApiKeys, KeySet, Keys};
-use crate::config::{Config, IssuerConfig, JwksSource};
+use crate::auth::{ApiKeys, FLEET_SECRET_BYTES_MIN, KeySet, Keys, TicketKeys};
+use crate::config::{Config, IssuerConfig, JwksSource, SecretSource};
 use crate::control::{ApiKeyFile, FetchTls, IssuerKeys, KeysHealth};
 use crate::metrics::{Check, CheckState, General};
 use crate::model::ShardId;
@@ -26,6 +26,7 @@ pub(super) struct KeySources {
     /// By the issuer's place in the config.
     pub(super) issuers: Vec<IssuerKeys>,
     pub(super) api_keys: Option<ApiKeyFile>,
+    pub(super) tickets: Option<Arc<TicketKeys>>,
 }
 
 /// Every source of keys that the config names.
@@ -34,6 +35,7 @@ pub(super) fn all(config: &Config) -> Result<KeySources, BootError> {
     Ok(KeySources {
         issuers: issuers.collect::<Result<_, _>>()?,
         api_keys: api_keys(config)?,
+        tickets: tickets(config)?,
     })
 }
 
@@ -41,7 +43,8 @@ pub(super) fn all(config: &Config) -> Result<KeySources, BootError> {
 pub(super) fn refusals(config: &Config) -> Vec<BootError> {
     let issuers = config.issuers.iter();
     let issuers = issuers.filter_map(|it| issuer(it).err());
-    issuers.chain(api_keys(config).err()).collect()
+    let others = [api_keys(config).err(), tickets(config).err()];
+    issuers.chain(others.into_iter().flatten()).collect()
 }
 
 fn issuer(config: &IssuerConfig) -> Result<IssuerKeys, BootError> {
@@ -66,6 +69,30 @@ fn api_keys(config: &Config) -> Result<Option<ApiKeyFile>, BootError> {
         at: None,
     });
     keys.map(Some)
+}
+
+/// The keys of stream tickets, from the fleet secret.
+fn tickets(config: &Config) -> Result<Option<Arc<TicketKeys>>, BootError> {
+    let credentials = &config.settings.credentials;
+    let read = |source: &Option<SecretSource>, key: &str| {
+        let Some(source) = source else {
+            return Ok(None);
+        };
+        let secret = resolve(source, key)?;
+        if secret.expose().len() < FLEET_SECRET_BYTES_MIN {
+            return Err(BootError::Secret {
+                key: key.to_owned(),
+                why: "it has fewer than 32 bytes; make one: openssl rand -base64 48".into(),
+            });
+        }
+        Ok(Some(secret))
+    };
+    let now = read(&credentials.fleet_secret, "credentials.fleet_secret")?;
+    let old = read(
+        &credentials.fleet_secret_old,
+        "credentials.fleet_secret_old",
+    )?;
+    Ok(now.map(|now| Arc::new(TicketKeys::new(&now, old.as_ref()))))
 }
 
 /// How TLS connections to the server of an issuer's keys are made.
@@ -126,6 +153,7 @@ impl KeyRing {
         let keys = Keys {
             issuers: known.collect(),
             api_keys: api_keys.map_or_else(Arc::default, |it| it.keys().clone()),
+            tickets: sources.tickets.clone(),
         };
         Self {
             issuers: issuers.collect(),

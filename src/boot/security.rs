@@ -189,7 +189,7 @@ fn sasl_of(sasl: &KafkaSasl, keys: &ClusterKeys) -> Result<Option<Sasl>, BootErr
 }
 
 /// Reads a secret from its source.
-fn resolve(source: &SecretSource, key: &str) -> Result<Secret, BootError> {
+pub(super) fn resolve(source: &SecretSource, key: &str) -> Result<Secret, BootError> {
     let missing = |why: String| BootError::Secret {
         key: key.to_owned(),
         why,

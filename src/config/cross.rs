@@ -287,8 +287,8 @@ fn listeners(s: &Settings, from: &Origins, findings: &mut Findings) {
                 "{} {address} is open to others without authentication",
                 from.name(key)
             );
-            let help = "set auth = \"required\", or auth = \"none\" (--auth none) if that is meant, \
-                        or listen on 127.0.0.1";
+            let help = "set auth = \"required\", or auth = \"none\" (--auth none) if that is \
+                        meant, or listen on 127.0.0.1";
             findings.error(from.at(key), message, help);
         }
     }

@@ -224,6 +224,8 @@ pub(super) struct Credentials {
     pub(super) any: bool,
     /// Claims that some issuer carries.
     pub(super) claims: Vec<String>,
+    /// Whether there can be tickets: there is a fleet secret.
+    pub(super) tickets: bool,
 }
 
 impl Credentials {
@@ -235,6 +237,7 @@ impl Credentials {
             auth: settings.auth.unwrap_or(default),
             any,
             claims: claims.collect(),
+            tickets: settings.credentials.fleet_secret.is_some(),
         }
     }
 
@@ -244,6 +247,7 @@ impl Credentials {
             auth: Auth::None,
             any: false,
             claims: Vec::new(),
+            tickets: false,
         }
     }
 }

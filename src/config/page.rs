@@ -197,6 +197,11 @@ const ROUTE_KEYS: &[Keys] = &[
                  Without either: all.",
             ),
             (
+                "ticket",
+                "Path, without parameters, whose `POST` returns a ticket: a credential for this \
+                 stream that may be in the query of its URL (`ticket=…`). See `docs/auth.md`.",
+            ),
+            (
                 "start",
                 "`live` (default), `earliest`, or `snapshot`: the newest record of each key \
                  first (compacted topics).",
@@ -371,7 +376,8 @@ fn page() -> String {
           request, the one with a\nliteral segment where they first differ wins. Two routes that \
           match the same requests are an error.\n\n\
           Templates are text with placeholders: `{{path.name}}`, `{{identity}}`, \
-           `{{claim.name}}`, `{{header.name}}`,\n`{{query.name}}`, and in commands `{{body:/json/pointer}}`. \
+           `{{claim.name}}`, `{{header.name}}`,\n`{{query.name}}`, and in commands \
+           `{{body:/json/pointer}}`. \
            `{{{{` and `}}}}` are literal braces.\n"
     );
     for (title, keys) in ROUTE_KEYS {

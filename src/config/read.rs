@@ -193,6 +193,7 @@ impl<'a, 'f> Reader<'a, 'f> {
         ]);
         let slow = section.read("slow", &slows, self.findings);
         let event = section.read("event", &Text(64), self.findings);
+        let ticket = self.ticket(&mut section, &access);
         let edge = self.edge(&mut section, "stream");
         let at = section.at.clone();
         section.finish(no_other_place, self.findings);
@@ -217,6 +218,7 @@ impl<'a, 'f> Reader<'a, 'f> {
                 access,
                 cluster,
                 topic: topic.value,
+                ticket,
                 filter,
                 start: start.map_or_else(Default::default, |it| it.value),
                 slow: slow.map_or_else(Default::default, |it| it.value),

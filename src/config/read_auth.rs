@@ -1,11 +1,12 @@
 //! Reads `[[issuer]]`, and what a route asks of its clients (`auth`, `scopes`).
 
+use super::PathPattern;
 use super::diagnose::line_of;
 use super::issuers::{
     Access, Algorithm, ISSUERS_MAX, IssuerConfig, JwksSource, JwksUrl, OWN_ISSUERS,
 };
 use super::kind::{ListOf, OneOf, Text};
-use super::read::{Reader, no_other_place};
+use super::read::{Claim, Reader, no_other_place};
 use super::section::{Placed, Section};
 use super::settings::Auth;
 
@@ -142,6 +143,50 @@ impl<'a> Reader<'a, '_> {
                 None
             }
         }
+    }
+
+    /// Reads the path whose `POST` returns a ticket for a stream.
+    pub(super) fn ticket(
+        &mut self,
+        section: &mut Section<'a>,
+        access: &Access,
+    ) -> Option<PathPattern> {
+        let text = section.read("ticket", &Text(600), self.findings)?;
+        let path = match PathPattern::parse(&text.value) {
+            Ok(path) if path.params().next().is_none() => path,
+            Ok(_) => {
+                let message = "the path of a ticket has no parameters";
+                let help = "write a path such as \"/events/ticket\"";
+                self.findings.error(text.at, message, help);
+                return None;
+            }
+            Err(error) => {
+                self.findings.error(text.at, error.message, error.help);
+                return None;
+            }
+        };
+        let (message, help) = if access.auth != Auth::Required {
+            (
+                "a ticket stands for a client, and this route needs none",
+                "add `auth = \"required\"` to the route, or remove `ticket`",
+            )
+        } else if !self.credentials.tickets {
+            (
+                "tickets need a secret that all instances share",
+                "set credentials.fleet_secret, for example { env = \"FLEET_SECRET\" }",
+            )
+        } else {
+            self.claims.push(Claim {
+                method: "POST",
+                path: path.clone(),
+                line: line_of(self.text(), text.at.start),
+                route_at: text.at,
+                name: None,
+            });
+            return Some(path);
+        };
+        self.findings.error(text.at, message, help);
+        None
     }
 
     /// Reads what a route asks of its clients: `auth` and `scopes`.

@@ -200,6 +200,8 @@ pub struct StreamRoute {
     pub cluster: ClusterIndex,
     /// The topic that is streamed: each record becomes an event.
     pub topic: TopicName,
+    /// The path whose `POST` returns a ticket for the stream. `None`: there are no tickets.
+    pub ticket: Option<PathPattern>,
     /// Which records of the topic are sent.
     pub filter: Filter,
     /// Where the stream begins for a client without an event id.

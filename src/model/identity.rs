@@ -63,6 +63,12 @@ impl Claims {
         found.map(|(_, text)| &**text)
     }
 
+    /// Every claim that has a text.
+    pub fn texts(&self) -> impl Iterator<Item = (&str, &str)> {
+        let texts = self.0.iter().flat_map(|set| &set.texts);
+        texts.map(|(name, text)| (&**name, &**text))
+    }
+
     /// All carried claims as a JSON object. `None` if there are none.
     #[must_use]
     pub fn json(&self) -> Option<&str> {

@@ -16,6 +16,8 @@ pub enum RouteIndex {
     Query(usize),
     /// Index of a stream route in `config.streams`.
     Stream(usize),
+    /// Index of a stream route in `config.streams`. The request asks for a ticket for it.
+    Ticket(usize),
     /// Index of a command route in `config.commands`. The request asks for the reply to one of its
     /// commands; the parameter is the token of the location.
     Location(usize),
@@ -115,6 +117,9 @@ impl Router {
         }
         for (index, it) in config.streams.iter().enumerate() {
             router.add(Method::Get, &it.path, RouteIndex::Stream(index), it.line)?;
+            if let Some(ticket) = &it.ticket {
+                router.add(Method::Post, ticket, RouteIndex::Ticket(index), it.line)?;
+            }
         }
         Ok(router)
     }

@@ -6,6 +6,7 @@
 //! would believe that it acts under its identity. On a route without authentication, credentials
 //! are not looked at.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::auth::{Denial, Grant, KeyRef, Rejected, Scopes, Verifier};
@@ -108,8 +109,28 @@ impl Site {
                 &config.commands[index].access
             }
             RouteIndex::Query(index) => &config.queries[index].access,
-            RouteIndex::Stream(index) => &config.streams[index].access,
+            RouteIndex::Stream(index) | RouteIndex::Ticket(index) => &config.streams[index].access,
         }
+    }
+
+    /// The ticket of a request for a stream that has tickets, and the path that it must be for.
+    fn ticket_of<'r>(
+        &self,
+        route: RouteIndex,
+        request: &'r Request<'_>,
+    ) -> Result<Option<(Cow<'r, str>, String)>, NotAdmitted> {
+        let RouteIndex::Stream(index) = route else {
+            return Ok(None);
+        };
+        let stream = &self.snapshot.config.streams[index];
+        if stream.ticket.is_none() {
+            return Ok(None);
+        }
+        let ticket = request
+            .query
+            .one("ticket")
+            .map_err(NotAdmitted::Malformed)?;
+        Ok(ticket.map(|ticket| (ticket, stream.path.to_string())))
     }
 
     /// The client of a request, if the route admits it.
@@ -128,7 +149,21 @@ impl Site {
             return Ok(Client(None));
         }
         let config = &self.snapshot.config;
+        let ticket = self.ticket_of(route, request)?;
         let grant = match credential(request, config)? {
+            // A page that puts a ticket into the URL means it; its browser adds cookies anyway.
+            Some(Credential {
+                is_cookie: true, ..
+            })
+            | None
+                if ticket.is_some() =>
+            {
+                let (ticket, path) = ticket.expect("just seen");
+                let verified = authority
+                    .verifier
+                    .verify_ticket(&ticket, &path, authority.wall);
+                Some(verified.map_err(NotAdmitted::Rejected)?)
+            }
             Some(Credential { bytes, is_cookie }) => {
                 let is_safe = request.method.is_safe();
                 // A browser adds cookies by itself, also for pages of other origins.

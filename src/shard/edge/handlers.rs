@@ -10,8 +10,8 @@ use crate::auth::Verifier;
 use crate::command::CommandLocation;
 use crate::config::Partitioner;
 use crate::http::{
-    CorsGrant, Fault, Framed, IfNoneMatch, JSON, Method, Prefer, Refusal, Request, Response,
-    ResponseContext, StatusCode, is_preflight, last_event_id,
+    CorsGrant, Fault, Framed, IfNoneMatch, JSON, Method, PRIVATE, Prefer, Refusal, Request,
+    Response, ResponseContext, StatusCode, is_preflight, last_event_id,
 };
 use crate::log::EventId;
 use crate::metrics::{CommandOutcome, RouteKind, ShardMetrics};
@@ -150,6 +150,10 @@ impl Site {
                 let route = self.snapshot.streams[index].id;
                 (RouteKind::Stream, route, self.stream(index, asked, cx))
             }
+            RouteIndex::Ticket(index) => {
+                let route = self.snapshot.streams[index].id;
+                (RouteKind::Stream, route, self.ticket(index, asked, cx))
+            }
             RouteIndex::Location(index) => {
                 let route = self.snapshot.commands[index].id;
                 let outcome = self.poll(index, asked, cx);
@@ -244,7 +248,9 @@ impl Site {
                 self.snapshot.commands[index].id
             }
             RouteIndex::Query(index) => self.snapshot.queries[index].id,
-            RouteIndex::Stream(index) => self.snapshot.streams[index].id,
+            RouteIndex::Stream(index) | RouteIndex::Ticket(index) => {
+                self.snapshot.streams[index].id
+            }
         }
     }
 
@@ -572,6 +578,27 @@ impl Site {
         });
         let deadline = cx.now.after(self.http().query_timeout);
         Outcome::Pending(Handled::Pieces(exchange, deadline))
+    }
+
+    /// A client asks for a ticket for a stream.
+    fn ticket(
+        &self,
+        index: usize,
+        asked: Asked<'_, '_, '_>,
+        cx: &mut HandlerContext<'_>,
+    ) -> Result<Outcome, Refused> {
+        let path = self.snapshot.config.streams[index].path.to_string();
+        let grant = asked.client.grant().ok_or(Failure::Unauthenticated)?;
+        let ticket = cx.verifier.ticket(grant, &path).ok_or_else(|| {
+            let detail = "your claims are too long for a ticket";
+            Refused::because(Failure::Forbidden, detail)
+        })?;
+        let expires = grant.expires.map(|it| it.0 / 1000);
+        let body = serde_json::json!({"ticket": ticket, "expires": expires}).to_string();
+        let mut response = Response::new(StatusCode::OK);
+        response.fixed(&PRIVATE).fixed(&JSON).body(body.as_bytes());
+        let responded = cx.responder.respond(asked.context, response);
+        Ok(Outcome::Responded(responded))
     }
 
     /// A request for an event stream.

@@ -38,7 +38,7 @@ impl RouteCors {
         match route {
             RouteIndex::Command(at) | RouteIndex::Location(at) => self.commands[at],
             RouteIndex::Query(at) => self.queries[at],
-            RouteIndex::Stream(at) => self.streams[at],
+            RouteIndex::Stream(at) | RouteIndex::Ticket(at) => self.streams[at],
         }
     }
 
@@ -58,9 +58,9 @@ impl RouteCors {
         }
     }
 
-    /// Whether the page that sent a request may act with the client's cookies: a page of the gateway
-    /// itself, or one that the route's policy lists for credentials. A browser sends `Origin` with
-    /// each request that is not safe.
+    /// Whether the page that sent a request may act with the client's cookies: a page of the
+    /// gateway itself, or one that the route's policy lists for credentials. A browser sends
+    /// `Origin` with each request that is not safe.
     pub(super) fn may_use_cookies(&self, request: &Request<'_>, grant: CorsGrant) -> bool {
         let page = self.policies.page_origin(request, grant);
         matches!(

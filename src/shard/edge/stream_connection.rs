@@ -121,8 +121,8 @@ impl StreamConnection {
         self.full_since = None;
     }
 
-    /// Adds an event of the gateway itself, behind the bytes that wait. Returns when the socket must
-    /// have taken it.
+    /// Adds an event of the gateway itself, behind the bytes that wait. Returns when the socket
+    /// must have taken it.
     pub(super) fn insert(
         &mut self,
         event: &[u8],

@@ -48,6 +48,11 @@ impl Secured {
         } = &self.app;
         let mut config = crate::gateway::settings(self.app.bootstrap(), 2);
         config.push_str(tables);
+        let ticket = if tables.contains("fleet_secret") {
+            "ticket = \"/mine/ticket\"\n"
+        } else {
+            ""
+        };
         config.push_str(&format!(
             "\n[[command]]\nname = \"pay\"\nroute = \"POST /pay/{{id}}\"\ntopic = \"{commands}\"\n\
              replies = \"{replies}\"\nkey = \"{{path.id}}\"\nscopes = [\"pay\"]\n\
@@ -58,7 +63,7 @@ impl Secured {
              \n[[query]]\nroute = \"GET /free/{{id}}\"\ntopic = \"{items}\"\nkey = \"{{path.id}}\"\n\
              auth = \"none\"\n\
              \n[[stream]]\nroute = \"GET /mine\"\ntopic = \"{events}\"\nstart = \"earliest\"\n\
-             filter.identity = true\n\
+             filter.identity = true\n{ticket}\
              \n[[stream]]\nroute = \"GET /mine-now\"\ntopic = \"{items}\"\nstart = \"snapshot\"\n\
              filter.identity = true\n"
         ));
@@ -424,6 +429,116 @@ fn keys_are_fetched_in_the_background_and_a_flood_of_key_ids_fetches_once() {
 }
 
 #[test]
+fn a_ticket_opens_its_stream_and_ends_with_its_credential() {
+    let secured = Secured::new();
+    let idp = Issuer::new("https://idp", "k1");
+    let jwks = secured.write("jwks.json", &idp.jwks());
+    let table = idp.table("idp", jwks.to_str().expect("UTF-8"));
+    let secrets = |now: &str, old: &str| {
+        let old = match old {
+            "" => String::new(),
+            old => format!("fleet_secret_old = \"{}\"\n", old.repeat(32)),
+        };
+        format!(
+            "[credentials]\nfleet_secret = \"{}\"\n{old}",
+            now.repeat(32)
+        )
+    };
+    let gateway = secured.gateway(&(secrets("a", "") + &table));
+    let ask = |bearer: &str| gateway.ask(&with(Request::post("/mine/ticket", ""), bearer));
+    assert_unauthenticated(&gateway.ask(&Request::post("/mine/ticket", "")));
+    let answer = ask(&idp.bearer("ann", ""));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(answer.header("cache-control"), Some("private, no-store"));
+    let ticket = answer.json()["ticket"]
+        .as_str()
+        .expect("a ticket")
+        .to_owned();
+    let target = format!("/mine?ticket={ticket}");
+    let own = [("https://idp#bob", "not hers"), ("https://idp#ann", "hers")];
+    secured.app.produce(&secured.app.events).keyed(own);
+    let mut events = Events::open(gateway.address(), &target);
+    let first = events.next();
+    assert_eq!(first.data, "hers");
+    // A native `EventSource` comes again with the same URL.
+    secured
+        .app
+        .produce(&secured.app.events)
+        .keyed([("https://idp#ann", "more")]);
+    let mut again = Events::resume(gateway.address(), &target, &first.id);
+    assert_eq!(again.next().data, "more");
+    // It opens nothing else, and no other ticket opens this.
+    for target in [
+        format!("/mine-now?ticket={ticket}"),
+        format!("/items/a?ticket={ticket}"),
+        format!("/mine?ticket={}", ticket.replace('A', "B")),
+        format!("/mine?ticket={}x", ticket),
+        "/mine?ticket=".to_owned(),
+    ] {
+        let mut connection = gateway.connect();
+        connection.send(&Request::get(&target).bytes());
+        assert_unauthenticated(&connection.response(false));
+    }
+    let mut twice = gateway.connect();
+    twice.send(&Request::get(&format!("{target}&ticket={ticket}")).bytes());
+    assert_eq!(twice.response(false).status, 400);
+    // An instance with a newer secret accepts it while it has the old one.
+    let newer = secured.gateway(&(secrets("b", "a") + &table));
+    assert_eq!(Events::open(newer.address(), &target).next().data, "hers");
+    let newest = secured.gateway(&(secrets("c", "b") + &table));
+    let mut connection = newest.connect();
+    connection.send(&Request::get(&target).bytes());
+    assert_unauthenticated(&connection.response(false));
+    // It ends with the key that vouched for it.
+    secured.write("jwks.json", &Issuer::new("https://idp", "k2").jwks());
+    while again.next_within(Duration::from_secs(5)).is_some() {}
+    assert!(again.ended());
+    let mut connection = gateway.connect();
+    connection.send(&Request::get(&target).bytes());
+    assert_unauthenticated(&connection.response(false));
+    assert!(!gateway.said().contains(&ticket) && !gateway.said().contains("aaaaaaaa"));
+}
+
+#[test]
+fn a_cookie_is_a_credential_of_pages_that_may_use_it() {
+    let secured = Secured::new();
+    let service = secured.app.service(|_| Some(Reply::new(201, "{}")));
+    let idp = Issuer::new("https://idp", "k1");
+    let jwks = secured.write("jwks.json", &idp.jwks());
+    let tables = "[credentials]\ncookie = \"session\"\n\
+                  [cors]\norigins = [\"https://shop.example\"]\ncredentials = true\n";
+    let table = idp.table("idp", jwks.to_str().expect("UTF-8"));
+    let gateway = secured.gateway(&(tables.to_owned() + &table));
+    let token = idp.token("ann", 3600, &json!({"scope": "pay"}));
+    let cookie = format!("theme=dark; session={token}; x=session=y");
+    let with_cookie = |request: Request| request.header("cookie", &cookie);
+    for (origin, status) in [
+        (None, 403),
+        (Some("https://evil.example"), 403),
+        (Some("null"), 403),
+        (Some("https://shop.example"), 201),
+        (Some("http://test"), 201),
+    ] {
+        let request = with_cookie(Request::post("/pay/7", "{}"));
+        let request = match origin {
+            Some(origin) => request.header("origin", origin),
+            None => request,
+        };
+        let answer = gateway.ask(&request);
+        assert_eq!(answer.status, status, "{origin:?}: {}", answer.text());
+    }
+    assert_eq!(service.seen().len(), 2);
+    assert_eq!(
+        gateway.ask(&with_cookie(Request::get("/items/a"))).status,
+        404
+    );
+    // Which of two cookies counts would be a guess.
+    let two = Request::get("/items/a").header("cookie", &format!("session={token}; session=x"));
+    assert_unauthenticated(&gateway.ask(&two));
+    assert_unauthenticated(&gateway.ask(&Request::get("/items/a").header("cookie", "session=")));
+}
+
+#[test]
 fn credentials_that_cannot_be_used_stop_the_start() {
     let issuer = "[[issuer]]\nname = \"idp\"\nissuer = \"https://idp\"\naudience = [\"a\"]\n";
     let route = "\n[[query]]\nroute = \"GET /a\"\ntopic = \"a\"\n";
@@ -467,6 +582,17 @@ fn credentials_that_cannot_be_used_stop_the_start() {
         (
             "[[stream]]\nroute = \"GET /a\"\ntopic = \"a\"\nfilter.identity = true\n".to_owned(),
             &["anonymous clients have no records"],
+        ),
+        (
+            format!("[credentials]\nfleet_secret = \"short\"\n{route}"),
+            &["credentials.fleet_secret", "fewer than 32 bytes"],
+        ),
+        (
+            format!(
+                "{issuer}jwks = \"a.json\"\n{}ticket = \"/t\"\n",
+                route.replace("query", "stream")
+            ),
+            &["secret that all instances share"],
         ),
         (
             "[[query]]\nroute = \"GET /a\"\ntopic = \"a\"\nkey = \"{claim.x}\"\n".to_owned(),
