@@ -6,13 +6,17 @@
 //! A flag overrides the environment, which overrides the file, which overrides the default.
 //! [`Origins`] records which of them set each value.
 
+mod certificates;
 mod cli;
 mod cluster_index;
 mod clusters;
 mod cross;
 mod cross_kafka;
+mod cross_listen;
+mod cross_tls;
 mod diagnose;
 pub mod kind;
+mod listen;
 mod load;
 mod memory;
 mod origin;
@@ -37,12 +41,14 @@ mod tests;
 mod topics;
 pub mod unit;
 
+pub use certificates::{CERTIFICATES_MAX, CertificateFiles};
 pub use cli::{CommandLine, Invocation, Output, colours, command, short_help};
 pub use cluster_index::ClusterIndex;
 pub use clusters::{CLUSTERS_MAX, ClusterConfig, ClusterKeys};
 pub use cross::{CORS_NAMES_BYTES_MAX, ENCODINGS_MAX, TOPICS_MAX};
 pub use diagnose::{Finding, Report, Severity};
 pub use kind::{BrokerAddress, SECRET_BYTES_MAX, SecretSource};
+pub use listen::{Listen, ListenOn};
 pub use load::{Loaded, Reason, load};
 pub use memory::{
     BARRIER_BYTES_MAX, BODY_CHECKS_MAX, CATCH_UP_PIECES_MAX, Cap, PAGES_BYTES_MAX,
@@ -58,8 +64,8 @@ pub use routes::{
     OWN_SEGMENT, OneWayStatus, Partitioner, QueryRoute, SchemaFile, Slow, Start, StreamRoute,
 };
 pub use settings::{
-    Admin, Apply, Auth, BATCH_BYTES_MAX, Cache, Commands, Cors, Http, Kafka, KafkaSasl, KafkaTls,
-    Log, LogFormat, LogLevel, Mechanism, Setting, Settings, Streams, TABLE,
+    Admin, Apply, Auth, BATCH_BYTES_MAX, Cache, ClientAuth, Commands, Cors, Health, Http, Kafka,
+    KafkaSasl, KafkaTls, Log, LogFormat, LogLevel, Mechanism, Setting, Settings, Streams, TABLE,
     TOPIC_IN_FLIGHT_BYTES_MIN, Tls,
 };
 pub use show::{
@@ -76,6 +82,8 @@ pub use unit::{show_size, show_time};
 pub struct Config {
     /// Names of the record headers that the gateway writes and reads.
     pub headers: HeaderNames,
+    /// Certificates besides the one of `settings.tls`, in the order of the file.
+    pub certificates: Vec<CertificateFiles>,
     /// Clusters besides the one of `settings.kafka`, in the order of the file.
     pub clusters: Vec<ClusterConfig>,
     /// Routes of `[[command]]`, in the order of the file.

@@ -304,7 +304,7 @@ mod tests {
         };
         assert_eq!(loaded.report.render(false), "");
         let config = loaded.config;
-        assert_eq!(config.settings.listen, [addresses().gateway]);
+        assert_eq!(config.settings.listen, [addresses().gateway.into()]);
         assert_eq!(config.settings.admin.listen, Some(addresses().admin));
         let origins = &config.settings.cors.origins;
         assert_eq!(origins, &["http://127.0.0.1:4", "http://localhost:4"]);

@@ -121,15 +121,20 @@ impl Http1 {
 
     // What is received.
 
-    /// Turns received bytes into plaintext. Returns false if TLS failed; the alert then waits to be
-    /// sent.
+    /// Turns received bytes into plaintext. `None` if TLS failed, and the alert then waits to be
+    /// sent; or if the header of the PROXY protocol is malformed.
     pub(super) fn decrypt<'b>(
         &mut self,
         bytes: &'b [u8],
         plain: &'b mut Vec<u8>,
     ) -> Option<&'b [u8]> {
+        let (bytes, client) = self.transport.read_proxy_header(bytes).ok()?;
+        if let Some(client) = client {
+            self.peer = client;
+        }
         match &mut self.transport {
             Transport::Plain => Some(bytes),
+            Transport::Proxied(_) => Some(&[]),
             Transport::Tls(session) => {
                 plain.clear();
                 session.on_bytes(bytes, plain).is_ok().then_some(&plain[..])

@@ -12,7 +12,7 @@ use crate::shard::message::EdgeMessage;
 use crate::shard::random::SecureRandom;
 use crate::shard::snapshot::Snapshot;
 use crate::shard::totals::ClientTotals;
-use crate::tls::{Acceptor, Session};
+use crate::tls::Acceptor;
 
 use super::answers::Answers;
 use super::clients::Clients;
@@ -20,6 +20,7 @@ use super::connections::Kind;
 use super::context::EdgeContext;
 use super::http1::Http1;
 use super::leaving::Leaving;
+use super::listeners::EdgeListeners;
 use super::phase::Phase;
 use super::requests::{BecomesStream, Requests};
 use super::site::Site;
@@ -34,8 +35,7 @@ const TIMERS_MAX: usize = 256;
 /// The clients of one shard.
 #[derive(Debug)]
 pub(in crate::shard) struct Edge {
-    /// For listeners that speak TLS; those before it speak plain HTTP.
-    tls: Option<(ListenerId, Acceptor)>,
+    listeners: EdgeListeners,
     turns: Turns,
     requests: Requests,
     answers: Answers,
@@ -46,7 +46,7 @@ impl Edge {
     pub(in crate::shard) fn new(
         me: ShardId,
         snapshot: Arc<Snapshot>,
-        tls: Option<(ListenerId, Acceptor)>,
+        listeners: EdgeListeners,
         totals: Arc<ClientTotals>,
         mut random: SecureRandom,
         now: Now,
@@ -54,7 +54,7 @@ impl Edge {
         let site = Site::new(snapshot);
         let clients = Clients::new(me, totals, site.http().write_timeout, now.mono);
         Self {
-            tls,
+            listeners,
             turns: Turns::new(site, clients),
             streams: Streams::new(FastRandom::new(random.seed())),
             requests: Requests::new(me, random),
@@ -65,6 +65,11 @@ impl Edge {
     /// Takes over another snapshot's routes. An open exchange keeps what its answer needs.
     pub(in crate::shard) fn load(&mut self, snapshot: Arc<Snapshot>) {
         self.turns.load(Site::new(snapshot));
+    }
+
+    /// Accepts TLS clients with this from now on. Open connections keep what they began with.
+    pub(in crate::shard) fn set_acceptor(&mut self, acceptor: Acceptor) {
+        self.listeners.set_acceptor(acceptor);
     }
 
     /// Sets the wall time of this turn.
@@ -91,12 +96,8 @@ impl Edge {
         cx: &mut EdgeContext<'_, I>,
     ) {
         cx.metrics.general.connections_accepted.bump();
-        let transport = match &self.tls {
-            Some((first, acceptor)) if listener.0 >= first.0 => match Session::new(acceptor) {
-                Ok(session) => Transport::Tls(Box::new(session)),
-                Err(_) => return cx.close.push(socket),
-            },
-            _ => Transport::Plain,
+        let Some(transport) = self.listeners.transport(listener, false, cx.now) else {
+            return cx.close.push(socket);
         };
         let settings = &self.turns.site.snapshot.config.settings;
         let totals = self.turns.clients.connections.totals();
@@ -108,7 +109,7 @@ impl Edge {
         }
         let patience = match transport {
             Transport::Plain => settings.http.idle_timeout,
-            Transport::Tls(_) => settings.tls.handshake_timeout,
+            Transport::Tls(_) | Transport::Proxied(_) => settings.tls.handshake_timeout,
         };
         let now = cx.now.mono;
         let http1 = Box::new(Http1::new(
