@@ -202,7 +202,8 @@ impl BootError {
 /// Every reason on this machine for which [`run`] would reject a valid config.
 #[must_use]
 pub fn refusals(config: &Config) -> Vec<BootError> {
-    let mut refusals = security::refusals(config);
+    let mut refusals: Vec<_> = server_tls::refusals(config).collect();
+    refusals.extend(security::refusals(config));
     refusals.extend(schemas::refusals(config));
     // If the system does not report the CPUs, `run` returns that error.
     let allowed = allowed_cpus().unwrap_or_default();

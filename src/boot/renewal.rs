@@ -1,6 +1,6 @@
-//! Renews TLS towards clients while the process runs: certificates, keys and authorities whose files
-//! change, and the keys of session tickets. Shards receive each change as one acceptor. Connections
-//! keep what they began with.
+//! Renews TLS towards clients while the process runs: certificates, keys and authorities whose
+//! files change, and the keys of session tickets. Shards receive each change as one acceptor.
+//! Connections keep what they began with.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! TLS towards clients: certificates, keys and authorities, from the files that the config names.
-//! They are read before anything is bound, and again whenever a file changes. A set of files is used
-//! as a whole or not at all.
+//! They are read before anything is bound, and again whenever a file changes. A set of files is
+//! used as a whole or not at all.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -19,9 +19,9 @@ pub(super) fn places(s: &Settings, from: &Origins, findings: &mut Findings) {
                     findings.error(from.at(key), message, "give each its own path");
                 }
                 seen.push((path, key));
-            } else if listen.proxy_protocol {
-                let message = format!("{name}: proxy_protocol needs `proxies`");
-                let help = "anyone could claim any address; for now it is for Unix sockets only";
+            } else if listen.proxy_protocol && s.proxies.is_empty() {
+                let message = format!("{name} has proxy_protocol, and no proxy may use it");
+                let help = "set proxies = [\"10.0.0.0/8\"] to the networks of your proxies";
                 findings.error(from.at(key), message, help);
             }
         }

@@ -109,9 +109,8 @@ impl Kind for ListenAddress {
     }
 
     fn describe(&self) -> String {
-        "ip:port such as 127.0.0.1:8080 or [::]:8080 (port 0 takes any free one), localhost:port \
-         for both loopback addresses, or unix:/path; options after a space: `proxy_protocol`, and \
-         for a Unix socket `mode=660`"
+        "ip:port such as 127.0.0.1:8080 or [::]:8080 (port 0: any free one), localhost:port, or \
+         unix:/path"
             .into()
     }
 }

@@ -11,6 +11,7 @@ mod cli;
 mod cluster_index;
 mod clusters;
 mod cross;
+mod cross_cors;
 mod cross_kafka;
 mod cross_listen;
 mod cross_tls;
@@ -19,6 +20,7 @@ pub mod kind;
 mod listen;
 mod load;
 mod memory;
+mod networks;
 mod origin;
 #[cfg(test)]
 mod page;
@@ -26,10 +28,12 @@ mod params;
 mod pattern;
 mod read;
 mod read_command;
+mod read_edge;
 mod read_headers;
 mod read_params;
 #[cfg(test)]
 mod recipes;
+mod route_edge;
 mod routes;
 mod section;
 mod settings;
@@ -45,7 +49,8 @@ pub use certificates::{CERTIFICATES_MAX, CertificateFiles};
 pub use cli::{CommandLine, Invocation, Output, colours, command, short_help};
 pub use cluster_index::ClusterIndex;
 pub use clusters::{CLUSTERS_MAX, ClusterConfig, ClusterKeys};
-pub use cross::{CORS_NAMES_BYTES_MAX, ENCODINGS_MAX, TOPICS_MAX};
+pub use cross::{ENCODINGS_MAX, TOPICS_MAX};
+pub use cross_cors::CORS_NAMES_BYTES_MAX;
 pub use diagnose::{Finding, Report, Severity};
 pub use kind::{BrokerAddress, SECRET_BYTES_MAX, SecretSource};
 pub use listen::{Listen, ListenOn};
@@ -59,14 +64,15 @@ pub use origin::{Origin, Origins};
 pub use params::{ParamKind, ParamPlace, ParamRule, QUERY_PARAMS_MAX};
 pub use pattern::{PATTERN_BYTES_MAX, PathPattern, SEGMENTS_MAX, Segment, TextError};
 pub use read::ROUTES_MAX;
+pub use route_edge::{Rate, RouteCors, RouteEdge};
 pub use routes::{
     CommandMethod, CommandRoute, Condition, Dedupe, Filter, HeaderNames, Idempotency, InFlight,
     OWN_SEGMENT, OneWayStatus, Partitioner, QueryRoute, SchemaFile, Slow, Start, StreamRoute,
 };
 pub use settings::{
     Admin, Apply, Auth, BATCH_BYTES_MAX, Cache, ClientAuth, Commands, Cors, Health, Http, Kafka,
-    KafkaSasl, KafkaTls, Log, LogFormat, LogLevel, Mechanism, Setting, Settings, Streams, TABLE,
-    TOPIC_IN_FLIGHT_BYTES_MIN, Tls,
+    KafkaSasl, KafkaTls, Log, LogFormat, LogLevel, Mechanism, ProxyHeader, Setting, Settings,
+    Streams, TABLE, TOPIC_IN_FLIGHT_BYTES_MIN, Tls,
 };
 pub use show::{
     routes_json, routes_text, settings_json, settings_text, verdict_json, verdict_text,

@@ -13,8 +13,9 @@ use super::kind::{
     SecretSource, SecretText, Switch, Text,
 };
 use super::listen::{Listen, ListenAddress};
+use super::networks::Cidr;
 use super::unit::{GIB, KIB, MIB, Size, Time};
-use crate::model::{CertificateName, SHARDS_MAX};
+use crate::model::{CertificateName, Network, SHARDS_MAX};
 
 /// The largest `kafka.batch_bytes_max`, which bounds a record too.
 pub const BATCH_BYTES_MAX: usize = 512 * MIB;
@@ -195,6 +196,17 @@ pub enum ClientAuth {
     Required,
 }
 
+/// The header in which a proxy of `proxies` reports the address of its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyHeader {
+    /// `X-Forwarded-For`: addresses, the last one added by the nearest proxy.
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239), of which `for` is read.
+    Forwarded,
+    /// The address of the connection counts.
+    None,
+}
+
 /// The SASL mechanism towards brokers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mechanism {
@@ -248,6 +260,15 @@ const fn s(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
+/// The largest `cors.max_age`: browsers keep no preflight for longer.
+pub(super) const CORS_MAX_AGE_MAX: Duration = s(86_400);
+/// Most entries of `origins`, and of a list of header names, of `[cors]` and of a route.
+pub(super) const CORS_ORIGINS_MAX: usize = 64;
+pub(super) const CORS_HEADERS_MAX: usize = 32;
+
+/// Most networks of proxies. Each address that a proxy reports is compared with all of them.
+const PROXIES_MAX: usize = 64;
+
 /// Most listeners of one kind. A listener's number is stored in a byte.
 const LISTENERS_MAX: usize = 16;
 
@@ -256,15 +277,28 @@ settings! {
     /// Every value that tunes the process, within bounds. Counts and sizes are for the whole
     /// process unless their row says otherwise.
     Settings {
-        /// Addresses and Unix sockets for plain HTTP. Beyond loopback, `auth` must be set. With the
-        /// option `proxy_protocol`, each connection must begin with a header of the PROXY protocol,
-        /// version 2, from one of `proxies`.
+        /// Addresses and Unix sockets for plain HTTP. Beyond loopback, `auth` must be set. Options
+        /// follow after a space. `mode=600` sets the permissions of a Unix socket; the default is
+        /// 660. With `proxy_protocol`, each connection must begin with a header of the PROXY
+        /// protocol, version 2, and come from one of `proxies` or by a Unix socket.
         listen: Vec<Listen> = vec![SocketAddr::from(([127, 0, 0, 1], 8080)).into()],
             ListOf(ListenAddress, LISTENERS_MAX), Restart;
         /// How clients are authenticated. It must be set for a listener beyond loopback: `none`
         /// makes every client anonymous.
         auth: Option<Auth> = None,
             OneOf(&[("unset", None), ("none", Some(Auth::None))]), Restart;
+        /// Networks of the proxies in front, such as `10.0.0.0/8` or `fd00::/8`. Only they may
+        /// report the address of their client, in `proxy_header` or by the PROXY protocol. It
+        /// serves limits only.
+        proxies: Vec<Network> = vec![], ListOf(Cidr, PROXIES_MAX), Reload;
+        /// The header in which the proxies of `proxies` report the address of their client. Each
+        /// of them must append to this header, or replace it: whatever else a client sends is
+        /// believed.
+        proxy_header: ProxyHeader = ProxyHeader::XForwardedFor, OneOf(&[
+            ("x-forwarded-for", ProxyHeader::XForwardedFor),
+            ("forwarded", ProxyHeader::Forwarded),
+            ("none", ProxyHeader::None),
+        ]), Reload;
         /// Shards: threads that serve. Default: one per CPU that the process may use, by its
         /// affinity and the CPU quota of its cgroup.
         shards: Option<u16> = None, Maybe(Count(1..=SHARDS_MAX), "one per CPU"), Restart;
@@ -294,7 +328,8 @@ settings! {
     "TLS"
     /// TLS for connections from clients.
     tls "tls": Tls {
-        /// Addresses and Unix sockets for HTTPS, as in `listen`. Beyond loopback, `auth` must be set.
+        /// Addresses and Unix sockets for HTTPS, as in `listen`. Beyond loopback, `auth` must be
+        /// set.
         listen: Vec<Listen> = vec![], ListOf(ListenAddress, LISTENERS_MAX), Restart;
         /// Certificate chain in PEM, the server's own first.
         certificate: Option<PathBuf> = None, Maybe(FilePath, "no HTTPS"), Restart;
@@ -311,9 +346,9 @@ settings! {
             ("required", ClientAuth::Required),
         ]), Restart;
         /// Which name of a client's certificate is the client's identity: the whole subject as RFC
-        /// 4514 writes it (`CN=till-7,O=Example`), or the only DNS name, URI (a SPIFFE id) or e-mail
-        /// address of its subject alternative names. A certificate without such a name, or with
-        /// several, is refused in the handshake.
+        /// 4514 writes it (`CN=till-7,O=Example`), or the only DNS name, URI (a SPIFFE id) or
+        /// e-mail address of its subject alternative names. A certificate without such a name, or
+        /// with several, is refused in the handshake.
         client_identity: CertificateName = CertificateName::Subject, OneOf(&[
             ("subject", CertificateName::Subject),
             ("dns", CertificateName::Dns),
@@ -332,8 +367,8 @@ settings! {
         /// must be set.
         listen: Option<SocketAddr> = Some(([127, 0, 0, 1], 9464).into()),
             Maybe(Address, "no admin port"), Restart;
-        /// Token that clients of `/metrics` and `/status` must send (`Authorization: Bearer …`), at
-        /// least 16 bytes. Probes need none; without it they get the status and one boolean.
+        /// Token that clients of `/metrics` and `/status` must send, as `Authorization: Bearer` and
+        /// the token: at least 16 characters. Probes need none, and get the status and one boolean.
         token: Option<SecretSource> = None, Maybe(SecretText, "no token"), Restart;
         /// Names that the `Host` header may have besides loopback's (protection against DNS
         /// rebinding).
@@ -473,21 +508,21 @@ settings! {
     }
 
     "CORS"
-    /// Which web pages of other origins may use the routes (CORS).
+    /// Which web pages of other origins may use the routes (CORS). A route's `cors` overrides it.
     cors "cors": Cors {
         /// Exact origins that may use the routes, such as `https://shop.example`. Empty: only the
         /// gateway's own.
-        origins: Vec<String> = vec![], ListOf(Text(255), 64), Reload;
+        origins: Vec<String> = vec![], ListOf(Text(255), CORS_ORIGINS_MAX), Reload;
         /// Whether pages may send cookies.
         credentials: bool = false, Switch, Reload;
         /// Request headers that pages may send, in addition to those that the gateway understands
         /// and those that routes forward or read.
-        allow_headers: Vec<String> = vec![], ListOf(Text(128), 32), Reload;
+        allow_headers: Vec<String> = vec![], ListOf(Text(128), CORS_HEADERS_MAX), Reload;
         /// Response headers that pages may read, in addition to those that the gateway sets: the
         /// names of headers that services put on their replies.
-        expose_headers: Vec<String> = vec![], ListOf(Text(128), 32), Reload;
+        expose_headers: Vec<String> = vec![], ListOf(Text(128), CORS_HEADERS_MAX), Reload;
         /// How long browsers may cache a preflight.
-        max_age: Duration = s(600), Time(s(0)..=s(86_400)), Reload;
+        max_age: Duration = s(600), Time(s(0)..=CORS_MAX_AGE_MAX), Reload;
     }
 
     "Commands"

@@ -1,6 +1,5 @@
-//! Signals of the process: three stop it, SIGHUP renews certificates and keys, the others are logged
-//! and ignored. None has its default
-//! action, which would kill the process.
+//! Signals of the process: three stop it, SIGHUP renews certificates and keys, the others are
+//! logged and ignored. None has its default action, which would kill the process.
 
 use std::io;
 

@@ -1,7 +1,7 @@
 //! Notices when files change: certificates, keys and authorities, which other programs renew.
 //!
 //! It asks for the files' metadata four times a second. A watch of the kernel (inotify) would be
-//! quicker, but it follows neither symbolic links, which Kubernetes swaps, nor network file systems.
+//! quicker, but follows neither symbolic links, which Kubernetes swaps, nor network file systems.
 
 use std::io;
 use std::os::unix::fs::MetadataExt as _;

@@ -58,8 +58,8 @@ impl ProxyHeader {
     }
 }
 
-/// Reads the header at the start of `bytes`. Returns its length and its source; `None` if more bytes
-/// are needed.
+/// Reads the header at the start of `bytes`. Returns its length and its source; `None` if more
+/// bytes are needed.
 fn parse(bytes: &[u8]) -> Result<Option<(usize, ProxySource)>, BadProxyHeader> {
     let begun = bytes.len().min(SIGNATURE.len());
     if bytes[..begun] != SIGNATURE[..begun] {

@@ -14,8 +14,8 @@ use super::{TlsError, pem};
 use crate::model::{CertificateName, Now};
 
 /// The authorities that may sign a client's certificate, whether a client must have one, and which
-/// of its names is the client's identity. Every certificate of the text must be usable: a text that is not is refused, and never replaced by
-/// other authorities.
+/// of its names is the client's identity. Every certificate of the text must be usable: a text that
+/// is not is refused, and never replaced by other authorities.
 #[derive(Clone)]
 pub struct ClientAuthorities {
     verifier: Arc<dyn ClientCertVerifier>,

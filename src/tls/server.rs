@@ -90,10 +90,6 @@ impl Acceptor {
             ..self.clone()
         }
     }
-
-    pub(super) const fn authorities(&self) -> Option<&ClientAuthorities> {
-        self.authorities.as_ref()
-    }
 }
 
 /// The settings that offer HTTP/1.1, and those that offer HTTP/2 before it.
@@ -122,5 +118,20 @@ impl Session {
         // Without authorities no client shows a certificate, and the choice does not matter.
         let named_by = authorities.map_or(CertificateName::Subject, ClientAuthorities::named_by);
         Ok(Self::over(Connection::Server(inner), Some(named_by)))
+    }
+
+    /// Whether the client may stay connected under the authorities of another acceptor: it has no
+    /// certificate, or one that they have signed.
+    ///
+    /// A session that was resumed by a ticket needs the question too: rustls does not look at the
+    /// certificate of the first handshake again.
+    #[must_use]
+    pub fn is_trusted_by(&self, acceptor: &Acceptor, now: Now) -> bool {
+        if self.client_certificate().is_none() {
+            return true;
+        }
+        let chain = self.shown_chain();
+        let authorities = acceptor.authorities.as_ref();
+        authorities.is_some_and(|it| it.have_signed(chain, now))
     }
 }

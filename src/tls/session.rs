@@ -3,12 +3,12 @@
 use std::io::{IoSlice, Read as _, Write as _};
 
 use rustls::Connection;
+use rustls_pki_types::CertificateDer;
 use smallvec::SmallVec;
 
 use super::TlsError;
-use super::server::Acceptor;
 use super::x509::CertificateFields;
-use crate::model::{CertificateName, ClientCertificate, Identity, Now};
+use crate::model::{CertificateName, ClientCertificate, Identity};
 
 /// Most bytes of ciphertext that wait for a slow socket, per connection.
 pub(super) const OUTGOING_BYTES_MAX: usize = 64 * 1024;
@@ -121,19 +121,9 @@ impl Session {
         }
     }
 
-    /// Whether the client may stay connected under the authorities of another acceptor: it has no
-    /// certificate, or one that they have signed.
-    ///
-    /// A session that was resumed by a ticket needs the question too: rustls does not look at the
-    /// certificate of the first handshake again.
-    #[must_use]
-    pub fn is_trusted_by(&self, acceptor: &Acceptor, now: Now) -> bool {
-        if self.client_certificate().is_none() {
-            return true;
-        }
-        let chain = self.inner.peer_certificates().unwrap_or_default();
-        let authorities = acceptor.authorities();
-        authorities.is_some_and(|it| it.have_signed(chain, now))
+    /// The certificates that the other end has shown, its own first.
+    pub(super) fn shown_chain(&self) -> &[CertificateDer<'static>] {
+        self.inner.peer_certificates().unwrap_or_default()
     }
 
     /// The protocol that both ends have agreed on (ALPN). `None` until the handshake is complete.

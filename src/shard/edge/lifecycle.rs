@@ -96,10 +96,19 @@ impl Edge {
         cx: &mut EdgeContext<'_, I>,
     ) {
         cx.metrics.general.connections_accepted.bump();
+        let settings = &self.turns.site.snapshot.config.settings;
+        if !self
+            .listeners
+            .admits(listener, peer.ip(), &settings.proxies)
+        {
+            let general = &mut cx.metrics.general;
+            general.connections_closed.bump(CloseReason::Refused);
+            general.connections_refused.bump(AcceptRefusal::Proxy);
+            return cx.close.push(socket);
+        }
         let Some(transport) = self.listeners.transport(listener, false, cx.now) else {
             return cx.close.push(socket);
         };
-        let settings = &self.turns.site.snapshot.config.settings;
         let totals = self.turns.clients.connections.totals();
         if !totals.take_connection(settings.http.connections_max) {
             let general = &mut cx.metrics.general;

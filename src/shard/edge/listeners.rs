@@ -1,8 +1,9 @@
 //! How connections of each listener begin.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::model::Now;
+use crate::model::{Network, Now};
 use crate::shard::io::ListenerId;
 use crate::shard::setup::ListenerKind;
 use crate::tls::{Acceptor, Session};
@@ -26,6 +27,20 @@ impl EdgeListeners {
         self.tls = Some(acceptor);
     }
 
+    /// Whether a connection from `peer` may begin: on a listener with the PROXY protocol, only one
+    /// of the listed proxies may claim a client's address. Who may connect to a Unix socket is a
+    /// matter of its permissions.
+    pub(super) fn admits(&self, listener: ListenerId, peer: IpAddr, proxies: &[Network]) -> bool {
+        let kind = self.kind(listener);
+        let anyone = !kind.proxy_protocol || kind.is_unix;
+        anyone || proxies.iter().any(|proxy| proxy.contains(peer))
+    }
+
+    fn kind(&self, listener: ListenerId) -> ListenerKind {
+        let kind = self.kinds.get(usize::from(listener.0));
+        kind.copied().unwrap_or_default()
+    }
+
     /// The transport of a new connection. `offer_http2`: TLS clients may choose HTTP/2. `None`: the
     /// listener speaks TLS, and no session can begin.
     pub(super) fn transport(
@@ -34,8 +49,7 @@ impl EdgeListeners {
         offer_http2: bool,
         now: Now,
     ) -> Option<Transport> {
-        let kind = self.kinds.get(usize::from(listener.0));
-        let kind = kind.copied().unwrap_or_default();
+        let kind = self.kind(listener);
         let transport = if kind.tls {
             let session = Session::new(self.tls.as_ref()?, offer_http2, now);
             Transport::Tls(Box::new(session.ok()?))

@@ -4,6 +4,7 @@ mod admin_access;
 mod barriers;
 mod brokers;
 mod certificates;
+mod cors;
 mod denied;
 mod early_answers;
 mod framing;
