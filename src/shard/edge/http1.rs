@@ -6,7 +6,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::config::Http as HttpSettings;
-use crate::http::{Connection, Drain, Drained, HeaderTable, Limits, Received};
+use crate::http::{
+    Connection, Drain, Drained, HeaderTable, Limits, ProxyHeader, ProxySource, Received,
+};
 use crate::model::{ExchangeId, Instant};
 use crate::shard::ciphertext::Flushed;
 use crate::shard::io::{Io, SocketId};
@@ -37,6 +39,8 @@ pub(super) struct Http1 {
     /// The address of the client's end.
     peer: IpAddr,
     transport: Transport,
+    /// The header of the PROXY protocol that is awaited.
+    proxy_header: Option<Box<ProxyHeader>>,
     decoder: Connection,
     phase: Phase,
     /// The open exchange. An HTTP/1.1 connection has one at most.
@@ -75,6 +79,7 @@ impl Http1 {
             socket,
             peer,
             transport,
+            proxy_header: None,
             decoder: Connection::new(),
             phase: Phase::Reading,
             exchange: None,
@@ -128,18 +133,41 @@ impl Http1 {
         bytes: &'b [u8],
         plain: &'b mut Vec<u8>,
     ) -> Option<&'b [u8]> {
-        let (bytes, client) = self.transport.read_proxy_header(bytes).ok()?;
-        if let Some(client) = client {
-            self.peer = client;
-        }
+        let bytes = self.read_proxy_header(bytes)?;
         match &mut self.transport {
             Transport::Plain => Some(bytes),
-            Transport::Proxied(_) => Some(&[]),
             Transport::Tls(session) => {
                 plain.clear();
                 session.on_bytes(bytes, plain).is_ok().then_some(&plain[..])
             }
         }
+    }
+
+    /// Reads the header of the PROXY protocol, if one is expected, and takes over the client's
+    /// address. Returns the bytes behind it; `None` if it is malformed.
+    fn read_proxy_header<'b>(&mut self, bytes: &'b [u8]) -> Option<&'b [u8]> {
+        let Some(header) = &mut self.proxy_header else {
+            return Some(bytes);
+        };
+        let Some((taken, source)) = header.on_bytes(bytes).ok()? else {
+            return Some(&[]);
+        };
+        self.proxy_header = None;
+        if let ProxySource::Client(address) = source {
+            self.peer = address.ip();
+        }
+        Some(&bytes[taken..])
+    }
+
+    /// Before the client's first byte comes a header of the PROXY protocol.
+    pub(super) fn expect_proxy_header(&mut self) {
+        self.proxy_header = Some(Box::default());
+    }
+
+    /// Whether the client has yet to finish what comes before its first request: the header of the
+    /// PROXY protocol, and the TLS handshake.
+    fn is_handshaking(&self) -> bool {
+        self.proxy_header.is_some() || self.transport.is_handshaking()
     }
 
     /// Looks for a whole request in what was kept and `input`.
@@ -365,7 +393,7 @@ impl Http1 {
         self.deadline = match (self.phase, self.started) {
             (Phase::Discarding | Phase::Lingering, _) => now.after(DISCARD_TIME),
             // Until the handshake is done, the deadline that the accept has set applies.
-            (Phase::Reading, None) if self.transport.is_handshaking() => self.deadline,
+            (Phase::Reading, None) if self.is_handshaking() => self.deadline,
             (Phase::Reading, None) => {
                 let idle_since = *self.idle_since.get_or_insert(now);
                 idle_since.after(settings.idle_timeout)
@@ -385,7 +413,7 @@ impl Http1 {
         let stalled = self.stalled.map(|since| since.after(write_timeout));
         match stalled {
             None => self.deadline,
-            Some(at) if self.transport.is_handshaking() => at.min(self.deadline),
+            Some(at) if self.is_handshaking() => at.min(self.deadline),
             Some(at) if self.phase.has_exchange() => at.min(self.deadline),
             Some(at) => at,
         }

@@ -116,17 +116,21 @@ impl Edge {
             general.connections_refused.bump(AcceptRefusal::Connections);
             return cx.close.push(socket);
         }
+        let is_proxied = self.listeners.has_proxy_header(listener);
         let patience = match transport {
-            Transport::Plain => settings.http.idle_timeout,
-            Transport::Tls(_) | Transport::Proxied(_) => settings.tls.handshake_timeout,
+            Transport::Plain if !is_proxied => settings.http.idle_timeout,
+            Transport::Plain | Transport::Tls(_) => settings.tls.handshake_timeout,
         };
         let now = cx.now.mono;
-        let http1 = Box::new(Http1::new(
+        let mut http1 = Box::new(Http1::new(
             (socket, peer.ip()),
             transport,
             now,
             now.after(patience),
         ));
+        if is_proxied {
+            http1.expect_proxy_header();
+        }
         self.turns.clients.connections.add(http1, cx.metrics);
     }
 

@@ -36,6 +36,11 @@ impl EdgeListeners {
         anyone || proxies.iter().any(|proxy| proxy.contains(peer))
     }
 
+    /// Whether connections begin with a header of the PROXY protocol.
+    pub(super) fn has_proxy_header(&self, listener: ListenerId) -> bool {
+        self.kind(listener).proxy_protocol
+    }
+
     fn kind(&self, listener: ListenerId) -> ListenerKind {
         let kind = self.kinds.get(usize::from(listener.0));
         kind.copied().unwrap_or_default()
@@ -49,17 +54,10 @@ impl EdgeListeners {
         offer_http2: bool,
         now: Now,
     ) -> Option<Transport> {
-        let kind = self.kind(listener);
-        let transport = if kind.tls {
-            let session = Session::new(self.tls.as_ref()?, offer_http2, now);
-            Transport::Tls(Box::new(session.ok()?))
-        } else {
-            Transport::Plain
-        };
-        Some(if kind.proxy_protocol {
-            Transport::behind_proxy(transport)
-        } else {
-            transport
-        })
+        if !self.kind(listener).tls {
+            return Some(Transport::Plain);
+        }
+        let session = Session::new(self.tls.as_ref()?, offer_http2, now);
+        session.ok().map(|it| Transport::Tls(Box::new(it)))
     }
 }

@@ -2,9 +2,7 @@
 //! how many bytes were taken.
 
 use std::io::IoSlice;
-use std::net::IpAddr;
 
-use crate::http::{BadProxyHeader, ProxyHeader, ProxySource};
 use crate::shard::ciphertext::{Flushed, flush};
 use crate::shard::io::{Io, SocketId, Write};
 use crate::tls::Session;
@@ -16,17 +14,6 @@ pub(super) enum Transport {
     Plain,
     /// Bytes are encrypted into a bounded buffer first.
     Tls(Box<Session>),
-    /// A header of the PROXY protocol comes before the client's first byte. Nothing is sent until
-    /// then.
-    Proxied(Box<Proxied>),
-}
-
-/// A connection whose header of the PROXY protocol is not complete.
-#[derive(Debug)]
-pub(super) struct Proxied {
-    header: ProxyHeader,
-    /// The transport behind the header.
-    then: Transport,
 }
 
 /// What [`Transport::send`] did with the offered bytes.
@@ -40,36 +27,6 @@ pub(super) enum Sent {
 }
 
 impl Transport {
-    /// A transport that begins with a header of the PROXY protocol.
-    pub(super) fn behind_proxy(then: Self) -> Self {
-        let header = ProxyHeader::default();
-        Self::Proxied(Box::new(Proxied { header, then }))
-    }
-
-    /// Reads the header of the PROXY protocol, if one is expected, and then becomes the transport
-    /// behind it. Returns the bytes behind the header, and the client's address if the header names
-    /// one.
-    ///
-    /// # Errors
-    /// The bytes are no such header.
-    pub(super) fn read_proxy_header<'b>(
-        &mut self,
-        bytes: &'b [u8],
-    ) -> Result<(&'b [u8], Option<IpAddr>), BadProxyHeader> {
-        let Self::Proxied(proxied) = self else {
-            return Ok((bytes, None));
-        };
-        let Some((taken, source)) = proxied.header.on_bytes(bytes)? else {
-            return Ok((&[], None));
-        };
-        *self = std::mem::replace(&mut proxied.then, Self::Plain);
-        let client = match source {
-            ProxySource::Client(address) => Some(address.ip()),
-            ProxySource::Proxy => None,
-        };
-        Ok((&bytes[taken..], client))
-    }
-
     /// Offers bytes to the socket.
     pub(super) fn send(
         &mut self,
@@ -82,7 +39,6 @@ impl Transport {
                 Write::Taken(bytes) => Sent::Bytes(bytes),
                 Write::Closed => Sent::Gone,
             },
-            Self::Proxied(_) => Sent::Gone,
             Self::Tls(session) => {
                 // As long as the socket takes the ciphertext there is room for more: less than all
                 // may be taken only where `Writable` follows.
@@ -112,7 +68,7 @@ impl Transport {
     /// Sends ciphertext that waits for the socket.
     pub(super) fn flush(&mut self, socket: SocketId, io: &mut impl Io) -> Flushed {
         match self {
-            Self::Plain | Self::Proxied(_) => Flushed::All,
+            Self::Plain => Flushed::All,
             Self::Tls(session) => flush(session, socket, io),
         }
     }
@@ -120,7 +76,7 @@ impl Transport {
     /// The most bytes that [`Self::send`] would take now. `usize::MAX` if only the socket knows.
     pub(super) fn room(&self) -> usize {
         match self {
-            Self::Plain | Self::Proxied(_) => usize::MAX,
+            Self::Plain => usize::MAX,
             Self::Tls(session) => session.room(),
         }
     }
@@ -128,7 +84,7 @@ impl Transport {
     /// Ciphertext that waits for the socket, in bytes.
     pub(super) fn waiting(&self) -> usize {
         match self {
-            Self::Plain | Self::Proxied(_) => 0,
+            Self::Plain => 0,
             Self::Tls(session) => session.outgoing().len(),
         }
     }
@@ -137,17 +93,15 @@ impl Transport {
     /// is no room for plaintext. Always 0 for a plain transport.
     pub(super) fn ciphertext_sent(&self) -> u64 {
         match self {
-            Self::Plain | Self::Proxied(_) => 0,
+            Self::Plain => 0,
             Self::Tls(session) => session.sent_total(),
         }
     }
 
-    /// Whether the client has yet to finish what comes before its first request: the header of the
-    /// PROXY protocol, and the TLS handshake.
+    /// Whether the client has yet to finish its TLS handshake.
     pub(super) fn is_handshaking(&self) -> bool {
         match self {
             Self::Plain => false,
-            Self::Proxied(_) => true,
             Self::Tls(session) => session.is_handshaking(),
         }
     }
