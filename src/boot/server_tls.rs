@@ -321,26 +321,50 @@ mod tests {
 
     #[test]
     fn each_file_that_cannot_be_used_is_named_with_its_key_and_the_fix() {
+        let other = made(2100);
         let cases = [
-            ("a.pem", made(2020).0, "tls.certificate: @a.pem: it expired"),
-            ("ca.pem", "junk".into(), "tls.client_ca: @ca.pem: no PEM"),
+            (
+                "a.pem",
+                Some("junk"),
+                "tls.certificate: @a.pem: no PEM certificate",
+            ),
+            (
+                "a.pem",
+                None,
+                "tls.certificate: can't read @a.pem: No such file",
+            ),
+            ("a.key", Some("junk"), "tls.key: @a.key: no PEM private key"),
+            ("a.key", None, "tls.key: can't read @a.key: No such file"),
+            ("a.key", Some(&*other.1), "tls.key: @a.key: "),
+            ("ca.pem", Some("junk"), "tls.client_ca: @ca.pem: no PEM"),
+            ("ca.pem", None, "tls.client_ca: can't read @ca.pem"),
             (
                 "b.pem",
-                "junk".into(),
+                Some("junk"),
                 "[[certificate]] certificate: @b.pem: no PEM",
             ),
-            ("b.key", made(2100).1, "[[certificate]] key: @b.key: "),
+            ("b.key", Some(&*other.1), "[[certificate]] key: @b.key: "),
         ];
         for (name, text, wanted) in cases {
             let ground = Ground::new();
-            if name == "a.pem" {
-                ground.certificate("a", 2020);
-            } else {
-                ground.write(name, &text);
+            match text {
+                Some(text) => ground.write(name, text),
+                None => std::fs::remove_file(ground.folder.path().join(name)).expect("remove"),
             }
             let said = ground.said();
-            assert!(said.starts_with(wanted), "{said}");
+            assert!(said.starts_with(wanted), "{wanted}: {said}");
+            let is_other = text == Some(&*other.1);
+            let pem = name.replace("key", "pem");
+            let names_both = said.contains(&format!("first certificate of @{pem}"));
+            assert_eq!(is_other, names_both, "{said}");
         }
+        let ground = Ground::new();
+        ground.certificate("a", 2020);
+        let said = ground.said();
+        assert!(
+            said.starts_with("tls.certificate: @a.pem: it expired"),
+            "{said}"
+        );
         let ground = Ground::new();
         std::fs::remove_file(ground.folder.path().join("b.key")).expect("remove");
         let error = refusals(&ground.config).next().expect("it is refused");

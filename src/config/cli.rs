@@ -124,7 +124,8 @@ pub fn short_help() -> String {
      Try first:\n  \
      sluicegate demo                         everything in one process, with a page to click on\n  \
      sluicegate run --config gateway.toml    serve your own topics\n\n\
-     Also: check, routes, config show, healthcheck, version; `sluicegate COMMAND --help` says more.\n"
+     Also: check, routes, config show, healthcheck, version. `sluicegate COMMAND --help` says \
+     more.\n"
         .to_owned()
 }
 

@@ -12,6 +12,7 @@ use crate::http::{
 use crate::model::{ExchangeId, Instant};
 use crate::shard::ciphertext::Flushed;
 use crate::shard::io::{Io, SocketId};
+use crate::shard::totals::HandshakePlace;
 
 use super::phase::Phase;
 use super::transport::{Sent, Transport};
@@ -41,6 +42,8 @@ pub(super) struct Http1 {
     transport: Transport,
     /// The header of the PROXY protocol that is awaited.
     proxy_header: Option<Box<ProxyHeader>>,
+    /// The place among the connections in their handshake, until that is complete.
+    handshake: Option<HandshakePlace>,
     decoder: Connection,
     phase: Phase,
     /// The open exchange. An HTTP/1.1 connection has one at most.
@@ -80,6 +83,7 @@ impl Http1 {
             peer,
             transport,
             proxy_header: None,
+            handshake: None,
             decoder: Connection::new(),
             phase: Phase::Reading,
             exchange: None,
@@ -134,13 +138,17 @@ impl Http1 {
         plain: &'b mut Vec<u8>,
     ) -> Option<&'b [u8]> {
         let bytes = self.read_proxy_header(bytes)?;
-        match &mut self.transport {
+        let decrypted = match &mut self.transport {
             Transport::Plain => Some(bytes),
             Transport::Tls(session) => {
                 plain.clear();
                 session.on_bytes(bytes, plain).is_ok().then_some(&plain[..])
             }
+        };
+        if self.handshake.is_some() && !self.is_handshaking() {
+            self.handshake = None;
         }
+        decrypted
     }
 
     /// Reads the header of the PROXY protocol, if one is expected, and takes over the client's
@@ -159,6 +167,11 @@ impl Http1 {
         Some(&bytes[taken..])
     }
 
+    /// A handshake begins, which has this place until it is complete or the connection ends.
+    pub(super) fn begin_handshake(&mut self, place: HandshakePlace) {
+        self.handshake = Some(place);
+    }
+
     /// Before the client's first byte comes a header of the PROXY protocol.
     pub(super) fn expect_proxy_header(&mut self) {
         self.proxy_header = Some(Box::default());
@@ -166,7 +179,7 @@ impl Http1 {
 
     /// Whether the client has yet to finish what comes before its first request: the header of the
     /// PROXY protocol, and the TLS handshake.
-    fn is_handshaking(&self) -> bool {
+    pub(super) fn is_handshaking(&self) -> bool {
         self.proxy_header.is_some() || self.transport.is_handshaking()
     }
 

@@ -11,7 +11,7 @@ use crate::shard::io::{Io, ListenerId, Part, SocketId};
 use crate::shard::message::EdgeMessage;
 use crate::shard::random::SecureRandom;
 use crate::shard::snapshot::Snapshot;
-use crate::shard::totals::ClientTotals;
+use crate::shard::totals::{ClientTotals, HandshakePlace};
 use crate::tls::Acceptor;
 
 use super::answers::Answers;
@@ -97,26 +97,25 @@ impl Edge {
     ) {
         cx.metrics.general.connections_accepted.bump();
         let settings = &self.turns.site.snapshot.config.settings;
-        if !self
-            .listeners
-            .admits(listener, peer.ip(), &settings.proxies)
-        {
-            let general = &mut cx.metrics.general;
-            general.connections_closed.bump(CloseReason::Refused);
-            general.connections_refused.bump(AcceptRefusal::Proxy);
-            return cx.close.push(socket);
+        let listeners = &self.listeners;
+        if !listeners.admits(listener, peer.ip(), &settings.proxies) {
+            return refuse(socket, AcceptRefusal::Proxy, cx);
         }
-        let Some(transport) = self.listeners.transport(listener, false, cx.now) else {
+        let Some(transport) = listeners.transport(listener, false, cx.now) else {
             return cx.close.push(socket);
         };
         let totals = self.turns.clients.connections.totals();
-        if !totals.take_connection(settings.http.connections_max) {
-            let general = &mut cx.metrics.general;
-            general.connections_closed.bump(CloseReason::Refused);
-            general.connections_refused.bump(AcceptRefusal::Connections);
-            return cx.close.push(socket);
+        let is_proxied = listeners.has_proxy_header(listener);
+        let mut handshake = None;
+        if is_proxied || matches!(transport, Transport::Tls(_)) {
+            handshake = HandshakePlace::take(totals, settings.tls.handshakes_max);
+            if handshake.is_none() {
+                return refuse(socket, AcceptRefusal::Handshakes, cx);
+            }
         }
-        let is_proxied = self.listeners.has_proxy_header(listener);
+        if !totals.take_connection(settings.http.connections_max) {
+            return refuse(socket, AcceptRefusal::Connections, cx);
+        }
         let patience = match transport {
             Transport::Plain if !is_proxied => settings.http.idle_timeout,
             Transport::Plain | Transport::Tls(_) => settings.tls.handshake_timeout,
@@ -128,6 +127,9 @@ impl Edge {
             now,
             now.after(patience),
         ));
+        if let Some(place) = handshake {
+            http1.begin_handshake(place);
+        }
         if is_proxied {
             http1.expect_proxy_header();
         }
@@ -309,4 +311,12 @@ impl Edge {
         self.streams
             .drain(until, &self.turns.clients.connections, cx.now.mono);
     }
+}
+
+/// Closes a connection before a byte is read.
+fn refuse<I>(socket: SocketId, why: AcceptRefusal, cx: &mut EdgeContext<'_, I>) {
+    let general = &mut cx.metrics.general;
+    general.connections_closed.bump(CloseReason::Refused);
+    general.connections_refused.bump(why);
+    cx.close.push(socket);
 }
