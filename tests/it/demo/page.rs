@@ -1,5 +1,5 @@
-//! The demo's page in Chromium: it pays, shows balances from the stream, kills gateways, stops Kafka,
-//! and misses no event. The tests read attributes that the page sets for this (`data-…`).
+//! The demo's page in Chromium: it pays, shows balances from the stream, kills gateways, stops
+//! Kafka, and misses no event. The tests read attributes that the page sets for this (`data-…`).
 
 use std::path::Path;
 
@@ -335,8 +335,8 @@ fn the_layout_does_not_shift() {
     wait_live(&mut browser);
     let places = "JSON.stringify(['#story', '#watchers', '#ana', '#wire', '#bo', '#ana .message', \
                   '#bo .logbook', '#hops li:last-child', '#gateway-1', '#broker'].map(it => { \
-                    const { x, y, width, height } = document.querySelector(it).getBoundingClientRect(); \
-                    return [it, x, y, width, height].join(' '); }))";
+                    const at = document.querySelector(it).getBoundingClientRect(); \
+                    return [it, at.x, at.y, at.width, at.height].join(' '); }))";
     let before = browser.eval(places);
     let heights = "[ana, wire, bo].map(it => it.getBoundingClientRect().height)";
     let heights = browser.eval(heights);
@@ -360,7 +360,8 @@ fn the_layout_does_not_shift() {
     }
     assert_eq!(browser.eval(places), before);
     let focused = "(() => { const list = ana.querySelector('[data-role=scroll]'); list.focus(); \
-                   return document.activeElement === list && list.scrollHeight > list.clientHeight; })()";
+                   return document.activeElement === list \
+                     && list.scrollHeight > list.clientHeight; })()";
     assert_eq!(browser.eval(focused), Value::Bool(true));
 }
 
