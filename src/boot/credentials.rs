@@ -99,7 +99,7 @@ fn tickets(config: &Config) -> Result<Option<Arc<TicketKeys>>, BootError> {
 fn tls(config: &IssuerConfig) -> Result<FetchTls, BootError> {
     let key = format!("issuer.ca of issuer `{}`", config.name);
     let text = match &config.ca {
-        Some(path) => file(Path::new(path), &key)?,
+        Some(path) => file(Path::new(path), &key, Some(config.jwks_at.clone()))?,
         None => system_authorities(&key)?,
     };
     let refused = |why: String| BootError::Keys {

@@ -230,7 +230,9 @@ pub(super) struct Credentials {
 
 impl Credentials {
     pub(super) fn new(settings: &Settings, issuers: &[IssuerConfig]) -> Self {
-        let any = !issuers.is_empty() || settings.credentials.api_keys.is_some();
+        let any = !issuers.is_empty()
+            || settings.credentials.api_keys.is_some()
+            || settings.tls.client_ca.is_some();
         let default = if any { Auth::Required } else { Auth::None };
         let claims = issuers.iter().flat_map(|it| it.claims.clone());
         Self {

@@ -10,17 +10,23 @@ mod health;
 mod issuer_keys;
 mod process;
 mod signal;
+mod tls_status;
 mod token;
 #[cfg(feature = "demo")]
 mod topics;
+mod watched_files;
 
-pub use admin::{Admin, AdminSettings, AskShard, CONNECTIONS_MAX as ADMIN_CONNECTIONS_MAX};
+pub use admin::{
+    Admin, AdminAccess, AdminSettings, AskShard, CONNECTIONS_MAX as ADMIN_CONNECTIONS_MAX,
+};
 pub use api_key_file::ApiKeyFile;
 pub use body_checks::BodyChecks;
 pub use fetch::FetchTls;
 pub use health::{ANSWER_WAIT, RouteNeeds, merged, route_state};
 pub use issuer_keys::{IssuerKeys, KeysHealth};
 pub use signal::{Signals, Stop};
+pub use tls_status::TlsStatus;
 pub use token::Tokens;
 #[cfg(feature = "demo")]
 pub use topics::{EnsureError, Ensured, TopicSpec, ensure_topics};
+pub use watched_files::{FileChange, WatchedFiles};

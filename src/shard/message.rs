@@ -20,6 +20,7 @@ use crate::model::{
 use crate::route::{Failure, Refused};
 use crate::schema::{BodyCheck, Verdict};
 use crate::sse::StreamQuestion;
+use crate::tls::Acceptor;
 
 use super::snapshot::{ClusterId, Snapshot, TopicId};
 
@@ -43,6 +44,8 @@ pub enum ShardMessage {
     Load(Arc<Snapshot>),
     /// Verify credentials with these keys from now on.
     Keys(Arc<Keys>),
+    /// Accept TLS clients with this from now on.
+    Tls(Acceptor),
     /// Report. Answered by [`ControlMessage::Report`] with the same number.
     Ask(u64),
     /// The process is about to stop and reports that it is not ready. Requests are still executed,

@@ -47,7 +47,7 @@ pub use message::{
 };
 pub use random::RandomKey;
 pub use registry::{NumbersExhausted, Registry};
-pub use setup::{ClusterSecurity, ShardSetup};
+pub use setup::{ClusterSecurity, ListenerKind, ShardSetup};
 pub use snapshot::{ClusterId, CommandPlan, Layout, QueryPlan, Snapshot, StreamPlan, TopicId};
 pub use topic_plan::TopicPlan;
 pub use totals::ClientTotals;
@@ -102,7 +102,10 @@ impl Shard {
                 }
                 Message::Shard(ShardMessage::Stop) => cx.outputs.ended = true,
                 Message::Shard(
-                    ShardMessage::Keys(_) | ShardMessage::Leave | ShardMessage::Drain { .. },
+                    ShardMessage::Keys(_)
+                    | ShardMessage::Tls(_)
+                    | ShardMessage::Leave
+                    | ShardMessage::Drain { .. },
                 )
                 | Message::Home(_)
                 | Message::Projection(..)

@@ -13,7 +13,7 @@ use crate::auth::{Denial, Grant, KeyRef, Rejected, Scopes, Verifier};
 use crate::config::{Access, Auth, Config};
 use crate::http::{CorsGrant, Refusal, Request};
 use crate::metrics::AuthDenial;
-use crate::model::{Claims, Identity, Principal, UnixMillis};
+use crate::model::{Claims, ClientCertificate, Principal, UnixMillis};
 use crate::route::{Failure, Refused, RouteIndex};
 
 use super::site::Site;
@@ -95,8 +95,8 @@ pub(super) struct Authority<'a> {
     /// Which page may read the response.
     pub(super) cors: CorsGrant,
     pub(super) verifier: &'a mut Verifier,
-    /// The identity of the connection's client certificate.
-    pub(super) certificate: Option<&'a Identity>,
+    /// The client certificate of the connection.
+    pub(super) certificate: Option<&'a ClientCertificate>,
     pub(super) wall: UnixMillis,
 }
 
@@ -185,15 +185,15 @@ impl Site {
 }
 
 /// The grant of a client certificate, which the TLS handshake has verified.
-fn of_certificate(identity: &Identity) -> Arc<Grant> {
+fn of_certificate(certificate: &ClientCertificate) -> Arc<Grant> {
     let principal = Principal {
-        identity: identity.clone(),
+        identity: certificate.identity.clone(),
         claims: Claims::NONE,
     };
     Arc::new(Grant {
         principal,
         scopes: Scopes::default(),
-        expires: None,
+        expires: Some(certificate.valid_until),
         key: KeyRef::Certificate,
     })
 }
@@ -207,8 +207,11 @@ fn invented(request: &Request<'_>) -> Option<Client> {
     }
     let name = request.headers.get("x-fleet-identity")?;
     let name = std::str::from_utf8(name).ok()?;
-    let identity = Identity::new("fleet", name);
-    Some(Client(Some(of_certificate(&identity))))
+    let certificate = ClientCertificate {
+        identity: crate::model::Identity::new("fleet", name),
+        valid_until: UnixMillis(i64::MAX),
+    };
+    Some(Client(Some(of_certificate(&certificate))))
 }
 
 /// A credential as a request carries it.

@@ -16,7 +16,7 @@ use crate::http::{
 use crate::log::EventId;
 use crate::metrics::{CommandOutcome, RouteKind, ShardMetrics};
 use crate::model::{
-    ExchangeId, Id as _, Identity, Instant, KeyHash, RouteId, ShardId, Tenant, UnixMillis,
+    ClientCertificate, ExchangeId, Id as _, Instant, KeyHash, RouteId, ShardId, Tenant, UnixMillis,
 };
 use crate::route::{Failure, Methods, Params, Refused, RouteIndex, Routed, check_params, evaluate};
 use crate::schema::{BodyCheck, BodySchema};
@@ -81,8 +81,8 @@ pub(super) struct HandlerContext<'a> {
     pub(super) exchanges: &'a mut Exchanges,
     pub(super) commands: &'a mut CommandMaker,
     pub(super) verifier: &'a mut Verifier,
-    /// The identity of the connection's client certificate.
-    pub(super) certificate: Option<&'a Identity>,
+    /// The client certificate of the connection.
+    pub(super) certificate: Option<&'a ClientCertificate>,
     pub(super) projections: &'a Projections,
     pub(super) out: &'a mut Outbox,
     pub(super) metrics: &'a mut ShardMetrics,

@@ -36,6 +36,7 @@ mod http1;
 mod inputs;
 mod leaving;
 mod lifecycle;
+mod listeners;
 mod phase;
 mod requests;
 mod responder;
@@ -51,3 +52,4 @@ mod turns;
 
 pub(super) use context::EdgeContext;
 pub(super) use lifecycle::Edge;
+pub(super) use listeners::EdgeListeners;

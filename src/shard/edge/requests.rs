@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::http::{CONTINUE, HeaderTable, Received};
 use crate::metrics::{CloseReason, ShardMetrics};
-use crate::model::{Now, ShardId};
+use crate::model::{ClientCertificate, Now, ShardId};
 use crate::shard::io::{Io, Read, Remote};
 use crate::shard::outbox::Outbox;
 use crate::shard::projections::Projections;
@@ -82,7 +82,7 @@ impl Requests {
         let mut reads = 0;
         let mut ended = None;
         while matches!(progress, Progress::More) {
-            if reads == READS_MAX {
+            if reads == READS_MAX || turns.verifier.is_spent() {
                 progress = Progress::Yield;
                 break;
             }
@@ -162,12 +162,17 @@ impl Requests {
             table,
             ..
         } = self;
-        let (socket, peer) = (http1.socket(), http1.peer());
+        let socket = http1.socket();
+        let peer = Peer {
+            me: *me,
+            address: http1.peer(),
+            certificate: http1.certificate().cloned(),
+        };
         for _ in 0..PIPELINED_MAX {
             match http1.receive(input, &turns.site.limits, table) {
                 Received::More => return Progress::More,
                 Received::Continue(request) => {
-                    let (site, mut cx) = handlers((*me, peer), commands, turns, rest);
+                    let (site, mut cx) = handlers(&peer, commands, turns, rest);
                     if !site.refuse_expecting(&request, &mut cx) {
                         turns.responder.interim(CONTINUE);
                         return Progress::More;
@@ -183,7 +188,7 @@ impl Requests {
                     return Progress::Stop;
                 }
                 Received::Request(request, used) => {
-                    let (site, mut cx) = handlers((*me, peer), commands, turns, rest);
+                    let (site, mut cx) = handlers(&peer, commands, turns, rest);
                     let handled = site.handle(&request, socket, &mut cx);
                     input = &input[used..];
                     match handled {
@@ -218,16 +223,24 @@ impl Requests {
     }
 }
 
+/// The two ends of a connection.
+struct Peer {
+    me: ShardId,
+    address: IpAddr,
+    /// The client certificate, if the client has shown one.
+    certificate: Option<ClientCertificate>,
+}
+
 /// The handlers, and what they work with.
 fn handlers<'a>(
-    (me, peer): (ShardId, IpAddr),
+    peer: &'a Peer,
     commands: &'a mut CommandMaker,
     turns: &'a mut Turns,
     rest: &'a mut Rest<'_>,
 ) -> (&'a Site, HandlerContext<'a>) {
     let cx = HandlerContext {
-        me,
-        peer,
+        me: peer.me,
+        peer: peer.address,
         now: rest.now.mono,
         wall: rest.now.wall,
         leaving: turns.leaving,
@@ -235,7 +248,7 @@ fn handlers<'a>(
         exchanges: &mut turns.clients.exchanges,
         commands,
         verifier: &mut turns.verifier,
-        certificate: None,
+        certificate: peer.certificate.as_ref(),
         projections: rest.projections,
         out: rest.out,
         metrics: rest.metrics,
