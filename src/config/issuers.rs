@@ -230,10 +230,10 @@ pub(super) struct Credentials {
 
 impl Credentials {
     pub(super) fn new(settings: &Settings, issuers: &[IssuerConfig]) -> Self {
-        let any = !issuers.is_empty()
-            || settings.credentials.api_keys.is_some()
-            || settings.tls.client_ca.is_some();
-        let default = if any { Auth::Required } else { Auth::None };
+        let sent = !issuers.is_empty() || settings.credentials.api_keys.is_some();
+        // Certificates belong to a listener: they do not close the routes of a plain one.
+        let any = sent || settings.tls.client_ca.is_some();
+        let default = if sent { Auth::Required } else { Auth::None };
         let claims = issuers.iter().flat_map(|it| it.claims.clone());
         Self {
             auth: settings.auth.unwrap_or(default),
