@@ -163,7 +163,6 @@ impl Client {
         self.shared.events.retain(|event| match event {
             Event::Started { read, .. }
             | Event::Batch { read, .. }
-            | Event::Unchanged { read }
             | Event::Undecodable { read, .. }
             | Event::OutOfRange { read, .. }
             | Event::Truncated { read, .. }
@@ -189,6 +188,14 @@ impl Client {
     #[must_use]
     pub fn is_asked(&self, read: ReadKey) -> bool {
         self.reader.is_asked(read)
+    }
+
+    /// When a broker last confirmed that nothing has changed since the read's last event. `None`: no
+    /// broker has. Idle partitions emit no events, so that a thousand of them cost a response
+    /// nothing.
+    #[must_use]
+    pub fn confirmed(&self, read: ReadKey) -> Option<Instant> {
+        self.reader.confirmed(read)
     }
 
     /// Takes a record to append. `Event::Produced` reports its outcome. `on_time` sends it.

@@ -274,7 +274,6 @@ impl Home {
             } => self.on_ends((index, topic), Round(ticket), Err(error), now, out),
             Event::Started { read, .. }
             | Event::Batch { read, .. }
-            | Event::Unchanged { read }
             | Event::Undecodable { read, .. }
             | Event::OutOfRange { read, .. }
             | Event::Truncated { read, .. }

@@ -396,12 +396,6 @@ impl Topic {
                 self.health.on_readable(read.partition);
                 self.on_batch(batch, next, cx);
             }
-            Event::Unchanged { read } => {
-                let step = log.on_unchanged(read.partition, now);
-                let next = log.order().next(read.partition);
-                self.on_heard(read.partition, next, now.mono);
-                self.send(step, cx);
-            }
             Event::Undecodable {
                 read,
                 from,
@@ -437,9 +431,9 @@ impl Topic {
 
     /// A broker has responded for a partition that is read up to `next`, with or without records.
     fn on_heard(&mut self, partition: Partition, next: Offset, now: Instant) {
-        let position = self.log.as_ref().and_then(|log| log.position(partition));
-        if let Some(position) = position {
-            let end = position.high_watermark;
+        let parts = self.log.as_ref().map(TopicLog::parts);
+        if let Some(part) = parts.and_then(|parts| parts.get(partition.0 as usize)) {
+            let end = part.high_watermark;
             self.health.on_heard(partition, next, end, now);
         }
     }
@@ -671,6 +665,7 @@ impl Topic {
     /// Handles the deadlines of health and history.
     pub(super) fn on_timeout(&mut self, cx: &mut HomeContext<'_>) {
         self.poll_health(cx);
+        self.make_quiet_step(cx);
         if let Some((history, mut at)) = self.history(cx) {
             history.on_timeout(&mut at);
         }
@@ -703,11 +698,12 @@ impl Topic {
         let full = self.degraded.is_full();
         let grown = self.log.as_ref().is_some_and(TopicLog::has_grown);
         let log = self.log.as_ref();
-        let position = |partition| log?.position(partition);
+        let client = &*cx.client;
+        let position = |partition| log?.position(partition, client);
         let reads = TopicReads {
             snapshot: cx.snapshot,
             plan,
-            client: cx.client,
+            client,
             handle: self.ids.handle,
             live: self.is_live(),
             paused: log.is_some_and(TopicLog::is_paused),
@@ -722,6 +718,15 @@ impl Topic {
         }
         self.log_line(line, cx.snapshot, cx.out);
         self.refill_if_room(cx);
+    }
+
+    /// A quiet topic makes a step now and then. It moves the time of the topic's ids to when brokers
+    /// last confirmed all of its partitions.
+    fn make_quiet_step(&mut self, cx: &mut HomeContext<'_>) {
+        if let (Some(log), Some(confirmed)) = (&mut self.log, self.health.confirmed()) {
+            let step = log.quiet_step_if_due(confirmed, cx.now);
+            self.send(step, cx);
+        }
     }
 
     /// Reads again what slices had no room for, if there is room now. Only while brokers answer:
