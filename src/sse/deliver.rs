@@ -90,11 +90,11 @@ impl<S: Sink> Sender<'_, S> {
             }
             Source::ReadingBlock(id, frame) => self.read_block(id, frame),
             Source::SendingPage(_) => Outcome::PageSent,
-            Source::AwaitingEpochCheck
+            Source::AwaitingEpochCheck(_)
             | Source::AwaitingPage(_)
             | Source::AwaitingCatchUp
             | Source::AwaitingBlock(_) => self.wait(),
-            Source::Undecided => Outcome::Undecided,
+            Source::Undecided(_) => Outcome::Undecided,
             Source::Disconnecting => Outcome::Disconnect,
         }
     }
