@@ -12,7 +12,7 @@ use super::heartbeat::Heartbeats;
 use super::ids::Ids;
 use super::joined_catch_ups::JoinedCatchUps;
 use super::log_view::LogView;
-use super::pages::{PageBytes, PageWriter};
+use super::pages::{HeldPages, PageWriter};
 use super::plan::Planner;
 use super::questions::{Pending, Questions, need_of};
 use super::request::{
@@ -24,6 +24,7 @@ use super::splice::Scratch;
 use super::subscriber::{Place, Slot, Subscriber};
 use super::subscriber_index::SubscriberIndex;
 use super::trail::Trail;
+use super::unsent::Unsent;
 use crate::log::{Block, Cut, GapReason, Next, Notice, OffsetRange, Seq, Step};
 use crate::model::{ExchangeId, FastRandom, Instant, Now, Partition, UnixMillis};
 
@@ -39,7 +40,7 @@ pub struct Feed {
     subscribers: SubscriberIndex,
     questions: Questions,
     catch_ups: JoinedCatchUps,
-    pages: PageBytes,
+    pages: HeldPages,
     epoch_walk: EpochWalk,
     heartbeats: Heartbeats,
     ids: Ids,
@@ -63,7 +64,7 @@ impl Feed {
             subscribers: SubscriberIndex::new(settings.encodings.len()),
             questions: Questions::default(),
             catch_ups: JoinedCatchUps::default(),
-            pages: PageBytes::default(),
+            pages: HeldPages::default(),
             epoch_walk: EpochWalk::default(),
             heartbeats: Heartbeats::new(&settings),
             scratch: Scratch::default(),
@@ -241,6 +242,10 @@ impl Feed {
                 self.remove(slot);
                 return Delivery::Failed;
             }
+            Outcome::Stalled => {
+                self.remove(slot);
+                return Delivery::Stalled;
+            }
             Outcome::Closed => {
                 self.remove(slot);
                 return Delivery::Closed;
@@ -351,7 +356,25 @@ impl Feed {
     /// not taken.
     #[must_use]
     pub const fn page_bytes(&self) -> usize {
-        self.pages.get()
+        self.pages.bytes()
+    }
+
+    /// Ends streams whose sockets have not taken a page within [`super::PAGE_PATIENCE`]: their pages
+    /// are freed at once, and [`Self::deliver`] returns [`Delivery::Stalled`] for each. Call it
+    /// while other streams wait for memory.
+    pub fn end_overdue_pages(&mut self, now: Instant) {
+        while let Some(exchange) = self.pages.overdue(now) {
+            let slot = self.subscribers.find(exchange);
+            let slot = slot.expect("a subscriber that leaves releases its page");
+            let subscriber = self.subscribers.get_mut(slot);
+            let own = subscriber.own();
+            own.source.on_page_overdue();
+            own.unsent = Unsent::default();
+            self.pages.release(own);
+            if subscriber.place == Place::Blocked {
+                self.subscribers.queue(slot);
+            }
+        }
     }
 
     /// The subscriber that waits for the answer to a question. `None` if it has left, or asks
@@ -402,6 +425,7 @@ impl Feed {
         question: StreamQuestion,
         entries: impl Iterator<Item = PageEntry<'a>>,
         next: Option<PageCursor>,
+        now: Instant,
     ) {
         let Some(slot) = self.asker(question) else {
             return;
@@ -414,7 +438,7 @@ impl Feed {
             position_events: self.settings.position_events,
         };
         if writer.put(subscriber, entries, next) {
-            self.pages.on_page(subscriber.own());
+            self.pages.on_page(subscriber, now);
             self.subscribers.wake_waiting(slot);
         }
     }

@@ -61,6 +61,7 @@ mod unsent;
 
 pub use encode::{Encoder, Encoding, Payload, RECORD_BYTES_MAX, page_bytes_max};
 pub use feed::Feed;
+pub use pages::PAGE_PATIENCE;
 pub use request::{
     CatchUpId, Credit, Delivery, ENCODINGS_MAX, FeedCounts, FeedSettings, Filter, Need, PageCursor,
     PageEntry, Slow, StartFrom, StreamQuestion, Subscribe, WaitsAt,

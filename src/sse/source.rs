@@ -31,6 +31,8 @@ pub(super) enum Source {
     ReadingBlock(CatchUpId, u32),
     /// Nothing more: the stream ends, and the client resumes by its id.
     Disconnecting,
+    /// Nothing more: the client has not taken a page in time. The connection is closed.
+    Stalled,
 }
 
 /// *changes(progress, seq)*: the newest record of each key, from the client's progress up to the
@@ -80,7 +82,7 @@ macro_rules! events {
 
 use Source::{
     AwaitingBlock, AwaitingCatchUp, AwaitingEpochCheck, AwaitingPage, Disconnecting, ReadingBlock,
-    Rejoining, SendingPage, Undecided, Window,
+    Rejoining, SendingPage, Stalled, Undecided, Window,
 };
 
 events! {
@@ -143,6 +145,13 @@ events! {
 
     /// The socket has taken the page.
     on_page_sent() { SendingPage(changes) => AwaitingPage(changes), }
+
+    /// The socket has not taken the page in time. While the last page is sent, the source is already
+    /// the window, and an epoch change may come at any time.
+    on_page_overdue() {
+        SendingPage(_) | Rejoining | Window | Undecided(_) | AwaitingEpochCheck(_) | Disconnecting
+            => Stalled,
+    }
 
     /// The subscriber is a member of a catch-up read.
     on_joined(id: CatchUpId) { AwaitingCatchUp => AwaitingBlock(id), }

@@ -4,6 +4,7 @@
 use super::cursor::Cursor;
 use super::ids::Ids;
 use super::lines::{self, Missing};
+use super::pages::HeldPage;
 use super::progress::ClientProgress;
 use super::request::{CatchUpId, Slow};
 use super::source::Source;
@@ -65,8 +66,8 @@ pub(super) struct Own {
     pub(super) source: Source,
     /// The number of the last question. Answers to older ones are ignored.
     pub(super) question: u32,
-    /// Memory that is counted for the subscriber's page of *changes*.
-    pub(super) page_bytes: usize,
+    /// The page of *changes* that it waits for, or that its socket has not taken.
+    pub(super) page: HeldPage,
     /// The last walk over changes of epochs in which it was checked.
     pub(super) checked_in: u32,
 }

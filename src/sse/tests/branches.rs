@@ -190,7 +190,7 @@ fn page(peer: &mut Peer, question: StreamQuestion, offset: u64, next: Option<Pag
         offset,
     };
     peer.feed
-        .on_page(question, [entry].into_iter(), next);
+        .on_page(question, [entry].into_iter(), next, peer.now.mono);
 }
 
 #[test]

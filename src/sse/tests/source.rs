@@ -32,6 +32,7 @@ fn states() -> Vec<Source> {
         Source::AwaitingBlock(ID),
         Source::ReadingBlock(ID, 3),
         Source::Disconnecting,
+        Source::Stalled,
     ]
 }
 
@@ -73,6 +74,7 @@ fn events() -> Vec<Event> {
         ("on_last_page", Source::on_last_page),
         ("on_page_failed", Source::on_page_failed),
         ("on_page_sent", Source::on_page_sent),
+        ("on_page_overdue", Source::on_page_overdue),
         ("on_joined", |it| it.on_joined(ID)),
         ("on_block", |it| it.on_block(ID)),
         ("on_frames_read", |it| it.on_frames_read(9)),
