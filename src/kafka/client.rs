@@ -512,9 +512,7 @@ impl Client {
             RequestTag::StartOffsets(asked) => {
                 self.reader.on_start_offsets(link, &asked, body, cx);
             }
-            RequestTag::Ends(number, asked) => {
-                self.ends.on_answer(link, (number, &asked), body, cx);
-            }
+            RequestTag::Ends(asked) => self.ends.on_answer(link, &asked, body, cx),
             RequestTag::Epochs(number, asked) => {
                 self.reader.on_news();
                 self.epochs.on_answer(link, number, &asked, body, cx);
@@ -572,9 +570,7 @@ impl Client {
                 Some(RequestTag::StartOffsets(asked)) => {
                     self.reader.on_start_offsets_lost(&asked, &error, cx);
                 }
-                Some(RequestTag::Ends(number, asked)) => {
-                    self.ends.on_lost((number, &asked), &error, cx);
-                }
+                Some(RequestTag::Ends(asked)) => self.ends.on_lost(&asked, &error, cx),
                 Some(RequestTag::Epochs(number, asked)) => {
                     self.epochs.on_lost(number, &asked, cx);
                 }

@@ -161,7 +161,7 @@ impl Reader {
             at_replicas |= read.is_at_replica();
             leave_silent_replica(read, cx);
             sought |= matches!(read.place, ReadPlace::Sought { .. });
-            due.extend(due_read((key, read), epochs, cx));
+            due.extend(due_read(key, read, epochs, cx));
         }
         if sought {
             start_offsets::pump(&mut self.reads, cx);
@@ -172,14 +172,14 @@ impl Reader {
         });
         due.dedup_by_key(|due| (due.lane, due.node, due.partition()));
         for group in due.chunk_by(|a, b| (a.lane, a.node) == (b.lane, b.node)) {
-            self.fetch((group[0].lane, group[0].node), group, cx);
+            self.fetch(group[0].lane, group[0].node, group, cx);
         }
         // Brokers with kept reads only. Those that were asked above are asked already.
         let kept: Vec<_> = self.sessions.kept().collect();
         for (lane, node) in kept {
             let is_due = |due: &DueRead| (due.lane, due.node) == (lane, node);
             if !due.iter().any(is_due) {
-                self.fetch((lane, node), &[], cx);
+                self.fetch(lane, node, &[], cx);
             }
         }
         self.scratch = due;
@@ -194,7 +194,7 @@ impl Reader {
     }
 
     /// Asks a broker for the reads of `group` in a lane, and for those that the session keeps.
-    fn fetch(&mut self, (lane, node): (Lane, BrokerId), group: &[DueRead], cx: &mut Context<'_>) {
+    fn fetch(&mut self, lane: Lane, node: BrokerId, group: &[DueRead], cx: &mut Context<'_>) {
         let from = (lane, Some(Peer::Node(node)));
         if self
             .backlog
@@ -306,11 +306,12 @@ impl Reader {
                 continue;
             };
             for data in topic.partitions {
-                let partition = (handle, Partition(data.partition_index as u32));
+                let index = Partition(data.partition_index as u32);
+                let partition = (handle, index);
                 let told = (data.error_code == 0).then(|| Bounds::of(&data));
                 self.sessions.on_told(link, partition, told);
                 // The read may have been stopped, and begun again, since it was asked for.
-                if let Some(key) = self.reads.waiting(link, lane, partition) {
+                if let Some(key) = self.reads.waiting(link, lane, handle, index) {
                     self.on_partition(key, data, &mut records, cx);
                 }
             }

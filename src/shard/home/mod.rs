@@ -267,12 +267,12 @@ impl Home {
                 topic,
                 ticket,
                 ends,
-            } => self.on_ends((index, topic), Round(ticket), Ok(ends), now, out),
+            } => self.on_ends(index, topic, Round(ticket), Ok(ends), now, out),
             Event::EndsFailed {
                 topic,
                 ticket,
                 error,
-            } => self.on_ends((index, topic), Round(ticket), Err(error), now, out),
+            } => self.on_ends(index, topic, Round(ticket), Err(error), now, out),
             Event::Started { read, .. }
             | Event::Batch { read, .. }
             | Event::Undecodable { read, .. }
@@ -293,7 +293,8 @@ impl Home {
     /// The leaders of a topic have reported its ends, or can't.
     fn on_ends(
         &mut self,
-        (cluster, topic): (ClusterId, TopicHandle),
+        cluster: ClusterId,
+        topic: TopicHandle,
         round: Round,
         ends: Result<Vec<Offset>, KafkaError>,
         now: Now,
