@@ -190,8 +190,8 @@ impl Client {
         self.reader.is_asked(read)
     }
 
-    /// When a broker last confirmed that nothing has changed since the read's last event. `None`: no
-    /// broker has. Idle partitions emit no events, so that a thousand of them cost a response
+    /// When a broker last confirmed that nothing has changed since the read's last event. `None`:
+    /// no broker has. Idle partitions emit no events, so that a thousand of them cost a response
     /// nothing.
     #[must_use]
     pub fn confirmed(&self, read: ReadKey) -> Option<Instant> {

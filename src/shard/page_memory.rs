@@ -80,7 +80,8 @@ impl PageMemory {
         room.then(|| self.waiting.pop()).flatten()
     }
 
-    /// Plans the next look for overdue pages. Call it when [`Self::next_topic`] has returned `None`.
+    /// Plans the next look for overdue pages. Call it when [`Self::next_topic`] has returned
+    /// `None`.
     pub(super) fn plan_check(&mut self, now: Instant) {
         let waits = self.is_waited_for();
         self.check_at = waits.then(|| self.check_at.unwrap_or(now.after(CHECK_EVERY)));

@@ -126,7 +126,8 @@ impl World {
             .answer_at(TOPIC, place, at(deadline), request, out);
     }
 
-    /// A stream subscribes. Its client lacks what the window has not. Its socket takes `room` bytes.
+    /// A stream subscribes. Its client lacks what the window has not. Its socket takes `room`
+    /// bytes.
     fn subscribe(&mut self, slot: u32, room: usize) -> ExchangeId {
         let mut held = Cut::start();
         held.set(Partition(0), Next::at(Offset(1)));

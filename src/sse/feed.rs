@@ -1,7 +1,8 @@
 //! The streams of one topic incarnation on one shard. The feed composes the parts and hands each
 //! call to the part that it concerns: `log_view.rs` (what can be sent), `plan.rs` (from where a
-//! client is served), `deliver.rs` (sending to one client), `pages.rs` (what a page writes, and its
-//! memory), `epoch_walk.rs`, `joined_catch_ups.rs`, `questions.rs`, `heartbeat.rs`.
+//! client is served), `deliver.rs` (sending to one client), `pages.rs` (what a page writes),
+//! `held_pages.rs` (the memory of pages), `epoch_walk.rs`, `joined_catch_ups.rs`, `questions.rs`,
+//! `heartbeat.rs`.
 
 use std::sync::Arc;
 
@@ -9,10 +10,11 @@ use super::cursor::Cursor;
 use super::deliver::{Outcome, Sender};
 use super::epoch_walk::{EPOCH_SLOTS_MAX, EpochWalk};
 use super::heartbeat::Heartbeats;
+use super::held_pages::HeldPages;
 use super::ids::Ids;
 use super::joined_catch_ups::JoinedCatchUps;
 use super::log_view::LogView;
-use super::pages::{HeldPages, PageWriter};
+use super::pages::PageWriter;
 use super::plan::Planner;
 use super::questions::{Pending, Questions, need_of};
 use super::request::{
@@ -131,7 +133,9 @@ impl Feed {
         self.catch_ups.leave(subscriber);
         let own = subscriber.own();
         let changed = own.source.on_epoch_changed();
-        self.pages.on_sent(own);
+        if own.has_no_page() {
+            self.pages.release(&mut own.page);
+        }
         if changed && (waiting || self.subscribers.leave_idle(slot)) {
             self.subscribers.queue(slot);
         }
@@ -181,7 +185,7 @@ impl Feed {
         self.questions.cancel(subscriber, group);
         self.catch_ups.leave(subscriber);
         if let Some(own) = &mut subscriber.own {
-            self.pages.release(own);
+            self.pages.release(&mut own.page);
         }
         if self.subscribers.get(slot).slow == Slow::Conflate {
             self.trail.on_reader_left();
@@ -207,8 +211,10 @@ impl Feed {
         }
         self.check_epochs(slot);
         let outcome = self.sender(slot, sink).send();
-        if let Some(own) = &mut self.subscribers.get_mut(slot).own {
-            self.pages.on_sent(own);
+        if let Some(own) = &mut self.subscribers.get_mut(slot).own
+            && own.has_no_page()
+        {
+            self.pages.release(&mut own.page);
         }
         match outcome {
             Outcome::Idle => {
@@ -340,7 +346,7 @@ impl Feed {
             let (subscriber, group) = self.subscribers.split(slot);
             let own = subscriber.own();
             if let Some(need) = need_of(question, own, group, &self.log) {
-                self.pages.reserve(own, bytes);
+                self.pages.reserve(&mut own.page, bytes);
                 return Some(need);
             }
         }
@@ -359,9 +365,9 @@ impl Feed {
         self.pages.bytes()
     }
 
-    /// Ends streams whose sockets have not taken a page within [`super::PAGE_PATIENCE`]: their pages
-    /// are freed at once, and [`Self::deliver`] returns [`Delivery::Stalled`] for each. Call it
-    /// while other streams wait for memory.
+    /// Ends streams whose sockets have not taken a page within [`super::PAGE_PATIENCE`]. Their
+    /// pages are freed at once, and [`Self::deliver`] returns [`Delivery::Stalled`] for each. Call
+    /// it while other streams wait for memory.
     pub fn end_overdue_pages(&mut self, now: Instant) {
         while let Some(exchange) = self.pages.overdue(now) {
             let slot = self.subscribers.find(exchange);
@@ -370,7 +376,7 @@ impl Feed {
             let own = subscriber.own();
             own.source.on_page_overdue();
             own.unsent = Unsent::default();
-            self.pages.release(own);
+            self.pages.release(&mut own.page);
             if subscriber.place == Place::Blocked {
                 self.subscribers.queue(slot);
             }
@@ -438,7 +444,10 @@ impl Feed {
             position_events: self.settings.position_events,
         };
         if writer.put(subscriber, entries, next) {
-            self.pages.on_page(subscriber, now);
+            let exchange = subscriber.exchange;
+            let own = subscriber.own();
+            let bytes = own.unsent.bytes_held();
+            self.pages.on_page(&mut own.page, exchange, bytes, now);
             self.subscribers.wake_waiting(slot);
         }
     }

@@ -1,7 +1,4 @@
-//! Pages of *changes*: the memory that they take, and how one is written for its subscriber.
-
-use std::collections::BTreeMap;
-use std::time::Duration;
+//! Pages of *changes*: how one is written for its subscriber.
 
 use super::cursor::Cursor;
 use super::encode::Encoding;
@@ -11,85 +8,6 @@ use super::request::{FeedCounts, PageCursor, PageEntry};
 use super::source::Source;
 use super::subscriber::{Own, Subscriber};
 use crate::log::{GapReason, OffsetRange};
-use crate::model::{ExchangeId, Instant};
-
-/// How long a socket may take for a page while other streams wait for memory. Most of a page fits
-/// into the socket's send buffer, so only a client that hardly reads needs that long.
-pub const PAGE_PATIENCE: Duration = Duration::from_secs(10);
-
-/// Pages of *changes* in one feed, and the memory that they take. A page counts from the moment it
-/// is asked for: first as the most that it may take, then as what it takes, until its socket has
-/// taken it.
-#[derive(Debug, Default)]
-pub(super) struct HeldPages {
-    bytes: usize,
-    /// The pages that are here and that their sockets have not taken, by their number.
-    unsent: BTreeMap<u64, UnsentPage>,
-    /// The number of the last page that has arrived.
-    last: u64,
-}
-
-/// A page that its socket has not taken.
-#[derive(Debug)]
-struct UnsentPage {
-    of: ExchangeId,
-    since: Instant,
-}
-
-/// The page of *changes* of one subscriber.
-#[derive(Debug, Default)]
-pub(super) struct HeldPage {
-    /// Memory that is counted for it.
-    bytes: usize,
-    /// Its number among the pages that are not sent. `None`: it is not here yet.
-    number: Option<u64>,
-}
-
-impl HeldPages {
-    /// Counts a page that is asked for.
-    pub(super) const fn reserve(&mut self, own: &mut Own, bytes: usize) {
-        self.bytes += bytes;
-        own.page.bytes += bytes;
-    }
-
-    /// Counts what a page takes now that it is here.
-    pub(super) fn on_page(&mut self, subscriber: &mut Subscriber, now: Instant) {
-        let of = subscriber.exchange;
-        let own = subscriber.own();
-        self.release(own);
-        self.reserve(own, own.unsent.bytes_held());
-        self.last += 1;
-        own.page.number = Some(self.last);
-        self.unsent.insert(self.last, UnsentPage { of, since: now });
-    }
-
-    /// Releases the page of a subscriber that has sent it, or does not wait for it any more.
-    pub(super) fn on_sent(&mut self, own: &mut Own) {
-        if own.unsent.is_empty() && !matches!(own.source, Source::AwaitingPage(_)) {
-            self.release(own);
-        }
-    }
-
-    /// Releases the page of a subscriber that leaves.
-    pub(super) fn release(&mut self, own: &mut Own) {
-        let HeldPage { bytes, number } = std::mem::take(&mut own.page);
-        self.bytes -= bytes;
-        if let Some(number) = number {
-            self.unsent.remove(&number);
-        }
-    }
-
-    /// The next stream whose socket has had a page for too long. It must be released.
-    pub(super) fn overdue(&self, now: Instant) -> Option<ExchangeId> {
-        let (_, oldest) = self.unsent.first_key_value()?;
-        (oldest.since.after(PAGE_PATIENCE) <= now).then_some(oldest.of)
-    }
-
-    /// The sum over all subscribers of the feed.
-    pub(super) const fn bytes(&self) -> usize {
-        self.bytes
-    }
-}
 
 /// Writes a page of *changes* for one subscriber that waits for it.
 pub(super) struct PageWriter<'a> {

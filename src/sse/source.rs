@@ -146,8 +146,8 @@ events! {
     /// The socket has taken the page.
     on_page_sent() { SendingPage(changes) => AwaitingPage(changes), }
 
-    /// The socket has not taken the page in time. While the last page is sent, the source is already
-    /// the window, and an epoch change may come at any time.
+    /// The socket has not taken the page in time. While the last page is sent, the source is
+    /// already the window, and an epoch change may come at any time.
     on_page_overdue() {
         SendingPage(_) | Rejoining | Window | Undecided(_) | AwaitingEpochCheck(_) | Disconnecting
             => Stalled,

@@ -2,9 +2,9 @@
 //! subscribers need at a time (unsent bytes, ids of its own, history) is boxed.
 
 use super::cursor::Cursor;
+use super::held_pages::HeldPage;
 use super::ids::Ids;
 use super::lines::{self, Missing};
-use super::pages::HeldPage;
 use super::progress::ClientProgress;
 use super::request::{CatchUpId, Slow};
 use super::source::Source;
@@ -89,6 +89,11 @@ impl Own {
         self.progress
             .as_mut()
             .expect("a subscriber that reads history holds something of its own")
+    }
+
+    /// Whether it neither waits for a page of *changes* nor has bytes of one to send.
+    pub(super) const fn has_no_page(&self) -> bool {
+        self.unsent.is_empty() && !matches!(self.source, Source::AwaitingPage(_))
     }
 
     /// Writes an `id:` line of what the client holds, and a blank line.
