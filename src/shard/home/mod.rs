@@ -27,6 +27,7 @@ mod shown_topic;
 mod tests;
 mod tickets;
 mod topic;
+mod topic_commands;
 mod topic_ids;
 mod topic_log;
 mod topics;
