@@ -64,9 +64,9 @@ pub use routes::{
     OWN_SEGMENT, OneWayStatus, Partitioner, QueryRoute, SchemaFile, Slow, Start, StreamRoute,
 };
 pub use settings::{
-    Admin, Apply, Auth, BATCH_BYTES_MAX, Cache, Commands, Cors, Http, Kafka, KafkaSasl, KafkaTls,
-    Log, LogFormat, LogLevel, Mechanism, ProxyHeader, Setting, Settings, Streams, TABLE,
-    TOPIC_IN_FLIGHT_BYTES_MIN, Tls,
+    Admin, Apply, Auth, BATCH_BYTES_MAX, Cache, Commands, Cors, HTTP2_STREAMS_MAX, Http, Http2,
+    Kafka, KafkaSasl, KafkaTls, Log, LogFormat, LogLevel, Mechanism, ProxyHeader, Setting,
+    Settings, Streams, TABLE, TOPIC_IN_FLIGHT_BYTES_MIN, Tls,
 };
 pub use show::{
     routes_json, routes_text, settings_json, settings_text, verdict_json, verdict_text,

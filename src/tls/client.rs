@@ -141,7 +141,7 @@ mod tests {
 
     fn server(made: &Made) -> Session {
         let acceptor = Acceptor::from_pem(made.chain.as_bytes(), made.key.as_bytes());
-        Session::new(&acceptor.expect("they fit")).expect("a session")
+        Session::new(&acceptor.expect("they fit"), false).expect("a session")
     }
 
     fn client(ca: &str, host: &str, now: Now) -> Session {

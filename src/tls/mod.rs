@@ -10,7 +10,7 @@ mod server;
 mod session;
 
 pub use client::{Connector, Roots};
-pub use server::Acceptor;
+pub use server::{Acceptor, HTTP2};
 pub use session::Session;
 
 /// Why TLS could not be set up or has failed.

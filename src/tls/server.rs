@@ -7,13 +7,22 @@ use rustls::{Connection, ServerConfig, ServerConnection};
 
 use super::{Session, TlsError, pem};
 
+/// The names of protocols in ALPN (RFC 7301 6, RFC 9113 3.1).
+const HTTP1: &[u8] = b"http/1.1";
+/// HTTP/2.
+pub const HTTP2: &[u8] = b"h2";
+
 /// A certificate with its TLS settings, shared by all sessions that it starts.
 #[derive(Clone, Debug)]
-pub struct Acceptor(Arc<ServerConfig>);
+pub struct Acceptor {
+    /// Offers HTTP/1.1.
+    http1: Arc<ServerConfig>,
+    /// Offers HTTP/2 too.
+    http2: Arc<ServerConfig>,
+}
 
 impl Acceptor {
-    /// Creates an acceptor from a PEM chain and a PEM private key (PKCS#8, PKCS#1 or SEC1). ALPN
-    /// offers `http/1.1`.
+    /// Creates an acceptor from a PEM chain and a PEM private key (PKCS#8, PKCS#1 or SEC1).
     ///
     /// # Errors
     /// A text has no certificate or key, or they do not match.
@@ -23,18 +32,26 @@ impl Acceptor {
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_single_cert(chain, key)?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self(Arc::new(config)))
+        config.alpn_protocols = vec![HTTP1.to_vec()];
+        let http1 = Arc::new(config.clone());
+        config.alpn_protocols.insert(0, HTTP2.to_vec());
+        let http2 = Arc::new(config);
+        Ok(Self { http1, http2 })
     }
 }
 
 impl Session {
-    /// Starts a session that waits for the client's first bytes.
+    /// Starts a session that waits for the client's first bytes. `offer_http2`: the client may
+    /// choose HTTP/2 by ALPN.
     ///
     /// # Errors
     /// rustls rejects its own configuration.
-    pub fn new(acceptor: &Acceptor) -> Result<Self, TlsError> {
-        let inner = ServerConnection::new(acceptor.0.clone())?;
+    pub fn new(acceptor: &Acceptor, offer_http2: bool) -> Result<Self, TlsError> {
+        let config = match offer_http2 {
+            true => &acceptor.http2,
+            false => &acceptor.http1,
+        };
+        let inner = ServerConnection::new(config.clone())?;
         Ok(Self::over(Connection::Server(inner)))
     }
 }
@@ -53,7 +70,7 @@ mod tests {
         let made = rcgen::generate_simple_self_signed(["localhost".into()]).expect("a certificate");
         let key = made.signing_key.serialize_pem();
         let acceptor = Acceptor::from_pem(made.cert.pem().as_bytes(), key.as_bytes());
-        let session = Session::new(&acceptor.expect("they fit")).expect("a session");
+        let session = Session::new(&acceptor.expect("they fit"), true).expect("a session");
         let mut roots = RootCertStore::empty();
         roots.add(made.cert.der().clone()).expect("a root");
         let config = ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())

@@ -43,6 +43,15 @@ impl Session {
         self.inner.is_handshaking()
     }
 
+    /// The protocol that both ends have agreed on (ALPN). `None` until the handshake is complete.
+    #[must_use]
+    pub fn protocol(&self) -> Option<&[u8]> {
+        match self.is_handshaking() {
+            true => None,
+            false => self.inner.alpn_protocol(),
+        }
+    }
+
     /// Takes bytes from the socket and appends their plaintext to `plain`. Bytes to send back
     /// (handshake, alerts) are in [`Self::outgoing`] afterwards, even after an error.
     ///

@@ -98,7 +98,7 @@ fn ground(host: &str, certified: &str) -> Ground {
             ..Pipe::default()
         },
         outputs: Outputs::default(),
-        broker: Session::new(&acceptor.expect("they fit")).expect("a session"),
+        broker: Session::new(&acceptor.expect("they fit"), false).expect("a session"),
     }
 }
 
