@@ -107,7 +107,9 @@ fn commands_are_made_and_retried_on_streams_of_one_connection() {
     assert_eq!(other.problem(), "idempotency-key-reused");
     let hasty = client.ask(&Request::post("/hasty/x", "1").header("prefer", "respond-async"));
     assert_eq!(hasty.status, 202, "a location");
-    assert!(hasty.header("location").is_some_and(|it| it.starts_with("/")));
+    let location = hasty.header("location").expect("a location");
+    let reply = client.ask(&Request::get(location).header("prefer", "wait=20"));
+    assert_eq!((reply.status, reply.text()), (201, "{\"order\":1}"));
     assert_eq!(service.seen().len(), 51);
 }
 
