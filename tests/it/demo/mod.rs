@@ -2,6 +2,7 @@
 
 pub mod browser;
 mod cutter;
+mod module;
 mod page;
 
 use std::io::{BufRead as _, BufReader};
