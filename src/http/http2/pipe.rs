@@ -92,10 +92,8 @@ impl AsyncRead for Pipe {
         let mut buffers = self.0.borrow_mut();
         let rest = buffers.input.get(buffers.read..).unwrap_or_default();
         if rest.is_empty() {
-            return match buffers.ended {
-                true => Poll::Ready(Ok(())),
-                false => Poll::Pending,
-            };
+            let end = buffers.ended.then_some(Ok(()));
+            return end.map_or(Poll::Pending, Poll::Ready);
         }
         let taken = rest.len().min(buf.remaining());
         buf.put_slice(rest.get(..taken).unwrap_or_default());
@@ -126,7 +124,7 @@ impl AsyncWrite for Pipe {
         } = &mut *buffers;
         output.extend_from_slice(bytes);
         walker.walk(bytes, |head| {
-            *resets += u64::from(head.kind == kind::RST_STREAM)
+            *resets += u64::from(head.kind == kind::RST_STREAM);
         });
         Poll::Ready(Ok(bytes.len()))
     }

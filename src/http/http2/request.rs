@@ -4,7 +4,7 @@
 //! `content-length` (RFC 9113 8.2 and 8.3).
 
 use ::http::header::{CONTENT_LENGTH, COOKIE, HOST};
-use ::http::{HeaderMap, Method, Uri};
+use ::http::{HeaderMap, HeaderValue, Method, Uri};
 
 use super::super::context::{ResponseContext, Version};
 use super::super::head::{self, Framing, Head, malformed};
@@ -48,13 +48,11 @@ impl IncomingRequest {
             write_field("transfer-encoding", b"chunked", out);
         }
         out.extend_from_slice(b"\r\n");
-        match out.len() > limits.clamped().head_bytes_max {
-            true => {
-                let detail = "the head, in the form of HTTP/1.1, is larger than the limit";
-                Err(Refusal::new(Fault::HeadTooLarge, detail))
-            }
-            false => Ok(()),
+        if out.len() > limits.clamped().head_bytes_max {
+            let detail = "the head, in the form of HTTP/1.1, is larger than the limit";
+            return Err(Refusal::new(Fault::HeadTooLarge, detail));
         }
+        Ok(())
     }
 }
 
@@ -104,7 +102,7 @@ fn write_request_line(method: &Method, uri: &Uri, out: &mut HeadBytes) {
 // RFC 9113 8.3.1: `:authority` takes the place of `Host`. If both are there they are the same.
 fn write_host(uri: &Uri, fields: &HeaderMap, out: &mut HeadBytes) -> Result<(), Refusal> {
     let authority = uri.authority().map(|it| it.as_str().as_bytes());
-    let mut hosts = fields.get_all(HOST).iter().map(|host| host.as_bytes());
+    let mut hosts = fields.get_all(HOST).iter().map(HeaderValue::as_bytes);
     let first = hosts.next();
     if hosts.next().is_some() {
         return Err(malformed("there are two Host headers"));

@@ -65,9 +65,10 @@ impl Http2Response {
         if has_length {
             fields.append(CONTENT_LENGTH, HeaderValue::from(body.len()));
         }
-        let body = match context.head_only {
-            true => Bytes::new(),
-            false => Bytes::copy_from_slice(body),
+        let body = if context.head_only {
+            Bytes::new()
+        } else {
+            Bytes::copy_from_slice(body)
         };
         Self {
             head,

@@ -488,13 +488,15 @@ impl Http2 {
 
     /// Notes since when the connection is idle, and since when a head is incomplete.
     pub(super) fn update(&mut self, now: Instant) {
-        self.head_since = match self.session.has_started_head() {
-            true => Some(self.head_since.unwrap_or(now)),
-            false => None,
+        self.head_since = if self.session.has_started_head() {
+            Some(self.head_since.unwrap_or(now))
+        } else {
+            None
         };
-        self.idle_since = match self.has_streams() {
-            true => None,
-            false => Some(self.idle_since.unwrap_or(now)),
+        self.idle_since = if self.has_streams() {
+            None
+        } else {
+            Some(self.idle_since.unwrap_or(now))
         };
     }
 
@@ -503,9 +505,10 @@ impl Http2 {
         if let Phase::Lingering(_, _, until) = self.phase {
             return until;
         }
-        let patience = match self.session.is_leaving() {
-            true => LAST_REQUEST_WAIT,
-            false => settings.idle_timeout,
+        let patience = if self.session.is_leaving() {
+            LAST_REQUEST_WAIT
+        } else {
+            settings.idle_timeout
         };
         let idle = self.idle_since.map(|at| at.after(patience));
         let head = self.head_since.map(|at| at.after(settings.head_timeout));
