@@ -75,6 +75,10 @@ labels! {
         Sockets = "sockets",
         /// The setting `http2.connections_max` was reached. The client was sent GOAWAY.
         Http2 = "http2",
+        /// The setting `tls.handshakes_max` was reached.
+        Handshakes = "handshakes",
+        /// The listener has the PROXY protocol, and the client is not one of `proxies`.
+        Proxy = "proxy",
     }
 
     /// Which end reset a stream of HTTP/2.

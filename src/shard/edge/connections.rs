@@ -146,7 +146,7 @@ impl Connections {
         self.totals.streams.give_back();
     }
 
-    pub(super) fn totals(&self) -> &ClientTotals {
+    pub(super) const fn totals(&self) -> &Arc<ClientTotals> {
         &self.totals
     }
 

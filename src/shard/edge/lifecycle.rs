@@ -11,8 +11,8 @@ use crate::shard::io::{Io, ListenerId, Part, SocketId};
 use crate::shard::message::EdgeMessage;
 use crate::shard::random::SecureRandom;
 use crate::shard::snapshot::Snapshot;
-use crate::shard::totals::ClientTotals;
-use crate::tls::{Acceptor, Session};
+use crate::shard::totals::{ClientTotals, HandshakePlace};
+use crate::tls::Acceptor;
 
 use super::answers::Answers;
 use super::clients::{Asker, Clients};
@@ -21,6 +21,7 @@ use super::context::EdgeContext;
 use super::http1::Http1;
 use super::http2_turns::Http2Turns;
 use super::leaving::Leaving;
+use super::listeners::EdgeListeners;
 use super::phase::Phase;
 use super::requests::{Becomes, Requests};
 use super::site::Site;
@@ -35,8 +36,7 @@ const TIMERS_MAX: usize = 256;
 /// The clients of one shard.
 #[derive(Debug)]
 pub(in crate::shard) struct Edge {
-    /// For listeners that speak TLS; those before it speak plain HTTP.
-    tls: Option<(ListenerId, Acceptor)>,
+    listeners: EdgeListeners,
     turns: Turns,
     requests: Requests,
     answers: Answers,
@@ -47,7 +47,7 @@ impl Edge {
     pub(in crate::shard) fn new(
         me: ShardId,
         snapshot: Arc<Snapshot>,
-        tls: Option<(ListenerId, Acceptor)>,
+        listeners: EdgeListeners,
         totals: Arc<ClientTotals>,
         mut random: SecureRandom,
         now: Now,
@@ -55,7 +55,7 @@ impl Edge {
         let site = Site::new(snapshot);
         let clients = Clients::new(me, totals, site.http().write_timeout, now.mono);
         Self {
-            tls,
+            listeners,
             turns: Turns::new(site, clients),
             streams: Streams::new(FastRandom::new(random.seed())),
             requests: Requests::new(me, random),
@@ -66,6 +66,11 @@ impl Edge {
     /// Takes over another snapshot's routes. An open exchange keeps what its answer needs.
     pub(in crate::shard) fn load(&mut self, snapshot: Arc<Snapshot>) {
         self.turns.load(Site::new(snapshot));
+    }
+
+    /// Accepts TLS clients with this from now on. Open connections keep what they began with.
+    pub(in crate::shard) fn set_acceptor(&mut self, acceptor: Acceptor) {
+        self.listeners.set_acceptor(acceptor);
     }
 
     /// Sets the wall time of this turn.
@@ -93,28 +98,31 @@ impl Edge {
     ) {
         cx.metrics.general.connections_accepted.bump();
         let settings = &self.turns.site.snapshot.config.settings;
+        let listeners = &self.listeners;
+        if !listeners.admits(listener, peer.ip(), &settings.proxies) {
+            return refuse(socket, AcceptRefusal::Proxy, cx);
+        }
         let totals = self.turns.clients.connections.totals();
         // At the limit, TLS clients choose HTTP/1.1.
         let http2 = &settings.http2;
         let offers_http2 = http2.enabled && totals.http2.get() < http2.connections_max;
-        let transport = match &self.tls {
-            Some((first, acceptor)) if listener.0 >= first.0 => {
-                match Session::new(acceptor, offers_http2) {
-                    Ok(session) => Transport::Tls(Box::new(session)),
-                    Err(_) => return cx.close.push(socket),
-                }
-            }
-            _ => Transport::Plain,
-        };
-        if !totals.take_connection(settings.http.connections_max) {
-            let general = &mut cx.metrics.general;
-            general.connections_closed.bump(CloseReason::Refused);
-            general.connections_refused.bump(AcceptRefusal::Connections);
+        let Some(transport) = listeners.transport(listener, offers_http2, cx.now) else {
             return cx.close.push(socket);
+        };
+        let is_proxied = listeners.has_proxy_header(listener);
+        let mut handshake = None;
+        if is_proxied || matches!(transport, Transport::Tls(_)) {
+            handshake = HandshakePlace::take(totals, settings.tls.handshakes_max);
+            if handshake.is_none() {
+                return refuse(socket, AcceptRefusal::Handshakes, cx);
+            }
+        }
+        if !totals.take_connection(settings.http.connections_max) {
+            return refuse(socket, AcceptRefusal::Connections, cx);
         }
         let patience = match transport {
-            Transport::Plain => settings.http.idle_timeout,
-            Transport::Tls(_) => settings.tls.handshake_timeout,
+            Transport::Plain if !is_proxied => settings.http.idle_timeout,
+            Transport::Plain | Transport::Tls(_) => settings.tls.handshake_timeout,
         };
         let now = cx.now.mono;
         let may_have_preface = http2.enabled && matches!(transport, Transport::Plain);
@@ -126,6 +134,12 @@ impl Edge {
         ));
         if may_have_preface {
             http1.expect_preface();
+        }
+        if let Some(place) = handshake {
+            http1.begin_handshake(place);
+        }
+        if is_proxied {
+            http1.expect_proxy_header();
         }
         self.turns.clients.connections.add(http1, cx.metrics);
     }
@@ -361,4 +375,12 @@ impl Edge {
         self.streams
             .drain(until, &self.turns.clients.connections, cx.now.mono);
     }
+}
+
+/// Closes a connection before a byte is read.
+fn refuse<I>(socket: SocketId, why: AcceptRefusal, cx: &mut EdgeContext<'_, I>) {
+    let general = &mut cx.metrics.general;
+    general.connections_closed.bump(CloseReason::Refused);
+    general.connections_refused.bump(why);
+    cx.close.push(socket);
 }

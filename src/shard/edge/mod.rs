@@ -39,6 +39,7 @@ mod http2_turns;
 mod inputs;
 mod leaving;
 mod lifecycle;
+mod listeners;
 mod phase;
 mod requests;
 mod responder;
@@ -54,3 +55,4 @@ mod turns;
 
 pub(super) use context::EdgeContext;
 pub(super) use lifecycle::Edge;
+pub(super) use listeners::EdgeListeners;
