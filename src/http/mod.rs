@@ -34,6 +34,7 @@ mod forwarded;
 mod framed;
 mod head;
 mod headers;
+pub mod http2;
 mod idempotency;
 mod last_event_id;
 mod limits;

@@ -17,7 +17,6 @@ use crate::metrics::{CommandOutcome, RouteKind, ShardMetrics};
 use crate::model::{ExchangeId, Id as _, Instant, KeyHash, ShardId, Tenant, UnixMillis};
 use crate::route::{Failure, Methods, Params, Refused, RouteIndex, Routed, check_params, evaluate};
 use crate::schema::{BodyCheck, BodySchema};
-use crate::shard::io::SocketId;
 use crate::shard::message::{ControlMessage, HomeMessage, PollRequest, ProjectionMessage};
 use crate::shard::outbox::Outbox;
 use crate::shard::projection::Projection;
@@ -27,7 +26,7 @@ use crate::shard::snapshot::{QueryPlan, StreamPlan};
 use super::body_check::{Checked, check_in_turn, check_type};
 use super::collection::{Collection, Extent};
 use super::commands::{CommandMaker, check_head};
-use super::exchanges::{Exchanges, OnceAppended, OpenRequest, Wants};
+use super::exchanges::{Carrier, Exchanges, OnceAppended, OpenRequest, Wants};
 use super::inputs::{identity_of, inputs};
 use super::leaving::Leaving;
 use super::responder::{Responded, Responder};
@@ -74,12 +73,12 @@ pub(super) struct HandlerContext<'a> {
     pub(super) metrics: &'a mut ShardMetrics,
 }
 
-/// A request and the connection it came from.
+/// A request and what carries its response.
 #[derive(Clone, Copy)]
 struct Asked<'r, 'b, 'p> {
     request: &'r Request<'b>,
     params: &'r Params<'p>,
-    connection: SocketId,
+    carrier: Carrier,
     context: ResponseContext,
 }
 
@@ -90,11 +89,11 @@ enum Outcome {
 }
 
 impl Site {
-    /// Handles a request of a connection.
+    /// Handles a request. `carrier` is what carries its response.
     pub(super) fn handle(
         &self,
         request: &Request<'_>,
-        connection: SocketId,
+        carrier: Carrier,
         cx: &mut HandlerContext<'_>,
     ) -> Handled {
         let mut context = request.context();
@@ -114,7 +113,7 @@ impl Site {
         let asked = Asked {
             request,
             params: &matched.params,
-            connection,
+            carrier,
             context,
         };
         let (kind, route, outcome) = match matched.route {
@@ -201,7 +200,7 @@ impl Site {
         };
         let home = self.snapshot.topic(plan.commands).home;
         let exchange = cx.exchanges.open_request(OpenRequest {
-            connection: asked.connection,
+            carrier: asked.carrier,
             context: asked.context,
             began: cx.now,
             route: plan.id,
@@ -249,7 +248,7 @@ impl Site {
         let deadline = wait_until.after(http.query_timeout);
         let home = self.snapshot.topic(replies).home;
         let exchange = cx.exchanges.open_request(OpenRequest {
-            connection: asked.connection,
+            carrier: asked.carrier,
             context: asked.context,
             began: cx.now,
             route: plan.id,
@@ -412,7 +411,7 @@ impl Site {
         }
         let condition = condition.map(Box::new);
         let exchange = cx.exchanges.open_request(OpenRequest {
-            connection: asked.connection,
+            carrier: asked.carrier,
             context: asked.context,
             began: cx.now,
             route: id,
@@ -459,7 +458,7 @@ impl Site {
         };
         let collection = Box::new(Collection::new(responded.framed, extent));
         let exchange = cx.exchanges.open_request(OpenRequest {
-            connection: asked.connection,
+            carrier: asked.carrier,
             context: asked.context,
             began: cx.now,
             route: id,

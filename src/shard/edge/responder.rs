@@ -1,9 +1,11 @@
-//! Responses to the requests of HTTP/1.1 connections: each gets its CORS fields and its date here,
-//! and is written into one buffer, so that a client's turn is one write.
+//! Responses to requests: each gets its CORS fields and its date here. Those of HTTP/1.1 are
+//! written into one buffer, so that a client's turn is one write. One of HTTP/2 is kept until its
+//! stream takes it.
 
+use crate::http::http2::Http2Response;
 use crate::http::{
-    CorsGrant, CorsPolicies, DateCache, Framed, Response, ResponseContext, StatusCode,
-    write_response,
+    CorsGrant, CorsPolicies, DateCache, Follows, Framed, Response, ResponseContext, StatusCode,
+    Version, write_response,
 };
 use crate::model::UnixMillis;
 use crate::route::{Failure, Refused};
@@ -15,8 +17,11 @@ pub(super) struct Responder {
     date: DateCache,
     /// The `Date` line of this turn.
     date_line: Vec<u8>,
-    /// The bytes to send. Reused, so that a response allocates nothing.
+    /// The bytes to send. Reused, so that a response allocates nothing. For HTTP/2: pieces of a
+    /// body.
     out: Vec<u8>,
+    /// The response of HTTP/2 that was written last.
+    http2: Option<Http2Response>,
 }
 
 /// A response that was written.
@@ -34,6 +39,7 @@ impl Responder {
             date: DateCache::new(),
             date_line: Vec::new(),
             out: Vec::new(),
+            http2: None,
         }
     }
 
@@ -60,7 +66,8 @@ impl Responder {
         mut response: Response<'r>,
     ) -> Responded {
         self.cors.add_to(context.cors, &mut response);
-        write(context, &response, &self.date_line, &mut self.out)
+        let out = (&mut self.out, &mut self.http2);
+        write(context, &response, &self.date_line, out)
     }
 
     /// Writes the response to a CORS preflight. `methods` lists those of the path's routes.
@@ -72,7 +79,8 @@ impl Responder {
     ) -> Responded {
         let cors = &self.cors;
         cors.add_preflight(context.cors, methods, &mut response);
-        write(context, &response, &self.date_line, &mut self.out)
+        let out = (&mut self.out, &mut self.http2);
+        write(context, &response, &self.date_line, out)
     }
 
     /// Writes a response that is no success.
@@ -113,6 +121,11 @@ impl Responder {
         std::mem::take(&mut self.out)
     }
 
+    /// Takes the response of HTTP/2 that was written last.
+    pub(super) fn take_http2(&mut self) -> Option<Http2Response> {
+        self.http2.take()
+    }
+
     /// Keeps an emptied buffer for the next client.
     pub(super) fn give_back(&mut self, mut out: Vec<u8>) {
         debug_assert!(
@@ -128,10 +141,24 @@ fn write(
     context: ResponseContext,
     response: &Response<'_>,
     date_line: &[u8],
-    out: &mut Vec<u8>,
+    (out, http2): (&mut Vec<u8>, &mut Option<Http2Response>),
 ) -> Responded {
+    let framed = match context.version {
+        Version::Http10 | Version::Http11 => write_response(response, context, date_line, out),
+        Version::Http2 => {
+            debug_assert!(http2.is_none(), "each response is taken by its stream");
+            let made = http2.insert(Http2Response::new(response, context, date_line));
+            let follows = if made.has_pieces {
+                Follows::Bytes
+            } else {
+                Follows::Nothing
+            };
+            let close = false;
+            Framed { follows, close }
+        }
+    };
     Responded {
         status: response.status(),
-        framed: write_response(response, context, date_line, out),
+        framed,
     }
 }

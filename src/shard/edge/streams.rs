@@ -18,8 +18,12 @@ use super::body::Body;
 use super::clients::Clients;
 use super::connections::Connections;
 use super::context::EdgeContext;
+use super::exchanges::{Carrier, Exchanges, StreamSlot};
 use super::handlers::StreamStart;
 use super::http1::Http1;
+use super::http2::Http2;
+use super::http2_sink::Http2Sink;
+use super::http2_stream::{Events, StreamState};
 use super::site::Site;
 use super::stream_connection::{Heard, Stream, StreamConnection};
 use super::turns::Turns;
@@ -37,7 +41,7 @@ pub(super) struct Streams {
     chunk_head: ChunkHead,
     jitter: FastRandom,
     /// When the drain ends which stream, the next one first.
-    drain: VecDeque<(Instant, SocketId)>,
+    drain: VecDeque<(Instant, ExchangeId)>,
     /// Topics whose streams are being ended, each at most once.
     ended: VecDeque<EndedTopic>,
 }
@@ -76,11 +80,12 @@ impl Streams {
         }
     }
 
-    /// The delay in milliseconds after which a refused client should reconnect. Random, so that the
-    /// clients do not all reconnect at once.
-    fn retry_later(&mut self, settings: &Settings) -> u64 {
+    /// Tells a refused client when to reconnect: after a random time, so that the clients do not
+    /// all reconnect at once.
+    fn retry_later(&mut self, settings: &Settings) -> String {
         let base = millis(settings.retry);
-        base + self.jitter.below(base.max(1))
+        let retry = base + self.jitter.below(base.max(1));
+        format!("retry: {retry}\n\n")
     }
 
     /// Turns a connection into a stream's: sends the head of the response, then subscribes to the
@@ -92,26 +97,12 @@ impl Streams {
         turns: &mut Turns,
         cx: &mut EdgeContext<'_, I>,
     ) {
-        let context = start.context;
-        // At its limit, while it is leaving, or while the topic is loaded, a gateway takes no new
-        // stream.
-        let projection = cx.projections.get(start.plan.topic);
-        let loading = projection.is_none_or(|projection| projection.feed().is_none());
-        let streams_max = turns.site.streams().streams_max;
-        let refused = context.head_only || turns.leaving.has_begun() || loading;
-        let full = refused || !turns.clients.connections.totals().streams.take(streams_max);
-        let mut response = Response::new(StatusCode::OK);
-        response
-            .fixed(&EVENT_STREAM)
-            .fixed(&PASS_THROUGH)
-            .fixed(&NO_BUFFERING)
-            .stream();
-        let framed = turns.responder.respond(context, response).framed;
-        if full {
+        let admitted = admit(start, turns, cx);
+        let framed = respond(start, turns);
+        if !admitted {
             // A native EventSource never reconnects after any other status.
-            if !context.head_only {
+            if !start.context.head_only {
                 let retry = self.retry_later(turns.site.streams());
-                let retry = format!("retry: {retry}\n\n");
                 turns.responder.piece(framed, retry.as_bytes());
             }
             turns.responder.end(framed);
@@ -125,6 +116,66 @@ impl Streams {
         self.open(http1, start, framed, turns, cx);
     }
 
+    /// Begins an event stream on a stream of HTTP/2.
+    pub(super) fn start_http2<I: Io>(
+        &mut self,
+        http2: &mut Http2,
+        slot: StreamSlot,
+        start: &StreamStart,
+        turns: &mut Turns,
+        cx: &mut EdgeContext<'_, I>,
+    ) {
+        let admitted = admit(start, turns, cx);
+        let _ = respond(start, turns);
+        let Some(mut response) = turns.responder.take_http2() else {
+            return;
+        };
+        if !admitted {
+            response.has_pieces = false;
+            if !start.context.head_only {
+                response.body = self.retry_later(turns.site.streams()).into();
+            }
+            return http2.respond(slot, Some(response));
+        }
+        http2.respond(slot, Some(response));
+        if http2.stream(slot).is_none() {
+            // The client has reset the stream.
+            return turns.clients.connections.totals().streams.give_back();
+        }
+        let carrier = Carrier::Http2(http2.socket(), slot);
+        let stream = self.subscribe(carrier, start, turns, cx);
+        turns.clients.connections.on_http2_stream();
+        http2.set(slot, StreamState::Events(Events::new(stream)));
+    }
+
+    /// Opens the exchange of a stream, and subscribes it to its feed.
+    fn subscribe<I: Io>(
+        &mut self,
+        carrier: Carrier,
+        start: &StreamStart,
+        turns: &mut Turns,
+        cx: &mut EdgeContext<'_, I>,
+    ) -> Stream {
+        let (site, clients) = (&turns.site, &mut turns.clients);
+        cx.io
+            .limit_send_buffer(carrier.socket(), site.streams().send_buffer_bytes);
+        let plan = start.plan;
+        let exchange = clients.exchanges.open_stream(carrier);
+        let feed = cx.projections.feed_mut(plan.topic);
+        let feed = feed.expect("`admit` found the feed");
+        feed.subscribe(exchange, &subscription(start, site), cx.now);
+        cx.metrics.streams[plan.id.index()].open.up();
+        let opened = self.opened;
+        self.opened = self.opened.wrapping_add(1);
+        Stream {
+            exchange,
+            topic: plan.topic,
+            route: plan.id,
+            opened,
+            ending: None,
+        }
+    }
+
     /// The head of the response is sent, or waits in the connection.
     fn open<I: Io>(
         &mut self,
@@ -135,22 +186,8 @@ impl Streams {
         cx: &mut EdgeContext<'_, I>,
     ) {
         let socket = http1.socket();
-        let (site, clients) = (&turns.site, &mut turns.clients);
-        cx.io
-            .limit_send_buffer(socket, site.streams().send_buffer_bytes);
-        let plan = start.plan;
-        let exchange = clients.exchanges.open_stream(socket);
-        let feed = cx.projections.feed_mut(plan.topic);
-        let feed = feed.expect("the caller found the feed");
-        feed.subscribe(exchange, &subscription(start, site), cx.now);
-        let stream = Stream {
-            exchange,
-            topic: plan.topic,
-            route: plan.id,
-            opened: self.opened,
-            ending: None,
-        };
-        self.opened = self.opened.wrapping_add(1);
+        let stream = self.subscribe(Carrier::Http1(socket), start, turns, cx);
+        let clients = &mut turns.clients;
         let counted = http1.counted;
         let (head, transport) = http1.into_stream();
         let body = Body::new(transport, framed, head);
@@ -161,7 +198,6 @@ impl Streams {
         if let Some(at) = stalls_at {
             connections.arm(socket, at);
         }
-        cx.metrics.streams[plan.id.index()].open.up();
         // Readiness is edge-triggered: no event reports a socket again that was not read to its
         // end.
         self.on_readable(socket, clients, cx);
@@ -198,8 +234,14 @@ impl Streams {
         clients: &mut Clients,
         cx: &mut EdgeContext<'_, I>,
     ) {
-        let socket = clients.exchanges.stream(exchange);
-        let socket = socket.expect("the feed knows open streams only");
+        let carrier = clients.exchanges.stream(exchange);
+        let carrier = carrier.expect("the feed knows open streams only");
+        let socket = match carrier {
+            Carrier::Http1(socket) => socket,
+            Carrier::Http2(socket, slot) => {
+                return self.deliver_http2(exchange, topic, (socket, slot), clients, cx);
+            }
+        };
         let write_timeout = clients.connections.write_timeout();
         let connection = clients.connections.stream_mut(socket);
         let connection = connection.expect("an open stream has a connection");
@@ -229,7 +271,76 @@ impl Streams {
                 return self.close(socket, ending, clients, cx);
             }
         };
-        self.finish(socket, ending, clients, cx);
+        self.finish(carrier, ending, clients, cx);
+    }
+
+    fn deliver_http2<I: Io>(
+        &mut self,
+        exchange: ExchangeId,
+        topic: TopicId,
+        (socket, slot): (SocketId, StreamSlot),
+        clients: &mut Clients,
+        cx: &mut EdgeContext<'_, I>,
+    ) {
+        let http2 = clients.connections.http2_mut(socket);
+        let http2 = http2.expect("an open stream has a connection");
+        let feed = cx.projections.feed_mut(topic);
+        let feed = feed.expect("it named the subscriber");
+        let mut sink = Http2Sink::new(http2, slot);
+        let delivery = feed.deliver(exchange, &mut sink, cx.now);
+        let sent = sink.sent;
+        drop(sink);
+        let full = delivery == Delivery::Full;
+        let ending = match delivery {
+            Delivery::Idle | Delivery::More | Delivery::Full => {
+                http2.on_delivered(slot, sent, full, cx.now.mono);
+                if sent > 0 || full {
+                    clients.connections.send_later(socket);
+                }
+                return;
+            }
+            Delivery::Lagged => {
+                if let Some(events) = http2.events_mut(slot) {
+                    cx.metrics.streams[events.stream.route.index()]
+                        .lagged
+                        .bump();
+                }
+                StreamEnd::Slow
+            }
+            Delivery::Failed => StreamEnd::Failed,
+            Delivery::Closed => StreamEnd::Client,
+        };
+        let ending = (ending, CloseReason::Served);
+        self.finish(Carrier::Http2(socket, slot), ending, clients, cx);
+    }
+
+    /// Tells the feeds of a connection of HTTP/2 which of its full streams are writable again.
+    pub(super) fn on_http2_writable<I: Io>(&self, http2: &mut Http2, cx: &mut EdgeContext<'_, I>) {
+        for (exchange, topic) in http2.writable() {
+            if let Some(feed) = feed_of(cx, topic) {
+                feed.on_writable(exchange);
+            }
+        }
+    }
+
+    /// Ends an event stream of HTTP/2, whose connection is taken out or in its place. The client
+    /// reads the end, or that the last event was cut.
+    pub(super) fn end_http2<I: Io>(
+        &self,
+        (http2, slot): (&mut Http2, StreamSlot),
+        end: StreamEnd,
+        exchanges: &mut Exchanges,
+        cx: &mut EdgeContext<'_, I>,
+    ) -> bool {
+        let Some(stream) = http2.end_events(slot) else {
+            return false;
+        };
+        unsubscribe(&stream, cx);
+        exchanges.close_stream(stream.exchange);
+        let metrics = &mut cx.metrics.streams[stream.route.index()];
+        metrics.open.down();
+        metrics.ended.bump(end);
+        true
     }
 
     /// The socket of a stream takes bytes again.
@@ -306,20 +417,20 @@ impl Streams {
     pub(super) fn drain(&mut self, until: Instant, connections: &Connections, now: Instant) {
         let mut streams: Vec<_> = connections
             .all_streams()
-            .map(|(socket, stream)| (stream.opened, socket))
+            .map(|(_, stream)| (stream.opened, stream.exchange))
             .collect();
         streams.sort_unstable_by_key(|(opened, _)| *opened);
         let count = u32::try_from(streams.len()).unwrap_or(u32::MAX).max(1);
         let part = until.since(now) / count;
         self.drain = (0..)
             .zip(streams)
-            .map(|(place, (_, socket))| {
+            .map(|(place, (_, exchange))| {
                 // End each stream at a random moment of its own part of the time.
                 let within = self
                     .jitter
                     .below(u64::try_from(part.as_nanos().max(1)).unwrap_or(u64::MAX));
                 let moment = now.after(part * place);
-                (moment.after(Duration::from_nanos(within)), socket)
+                (moment.after(Duration::from_nanos(within)), exchange)
             })
             .collect();
     }
@@ -327,12 +438,14 @@ impl Streams {
     /// Ends the streams whose moment within the drain has come, and some of those whose topic has
     /// ended.
     pub(super) fn on_time<I: Io>(&mut self, clients: &mut Clients, cx: &mut EdgeContext<'_, I>) {
-        while let Some((moment, socket)) = self.drain.front().copied()
+        while let Some((moment, exchange)) = self.drain.front().copied()
             && moment <= cx.now.mono
         {
             self.drain.pop_front();
             let ending = (StreamEnd::Drain, CloseReason::Drain);
-            self.finish(socket, ending, clients, cx);
+            if let Some(carrier) = clients.exchanges.stream(exchange) {
+                self.finish(carrier, ending, clients, cx);
+            }
         }
         self.end_next(clients, cx);
     }
@@ -366,17 +479,18 @@ impl Streams {
         let until = (first + ENDS_LOOKED_AT_MAX).min(slots);
         let streams = clients.connections.streams_in(first..until);
         let of_topic = streams.filter(|(_, stream)| ended.has(stream));
-        let sockets: Vec<_> = of_topic.map(|(socket, _)| socket).take(ENDS_MAX).collect();
-        ended.looked_at = match sockets.last() {
-            Some(last) if sockets.len() == ENDS_MAX => last.slot as usize + 1,
+        let carriers: Vec<_> = of_topic.map(|(it, _)| it).take(ENDS_MAX).collect();
+        ended.looked_at = match carriers.last() {
+            // A connection of HTTP/2 may have more of them.
+            Some(last) if carriers.len() == ENDS_MAX => last.socket().slot as usize,
             _ => until,
         };
         if ended.looked_at >= slots {
             self.ended.pop_front();
         }
-        for socket in sockets {
+        for carrier in carriers {
             let ending = (StreamEnd::Failed, CloseReason::Served);
-            self.finish(socket, ending, clients, cx);
+            self.finish(carrier, ending, clients, cx);
         }
     }
 
@@ -385,11 +499,28 @@ impl Streams {
     /// the write timeout. A client that reads the end knows that no event was cut.
     pub(super) fn finish<I: Io>(
         &mut self,
-        socket: SocketId,
+        carrier: Carrier,
         ending: Ending,
         clients: &mut Clients,
         cx: &mut EdgeContext<'_, I>,
     ) {
+        let socket = match carrier {
+            Carrier::Http1(socket) => socket,
+            Carrier::Http2(socket, slot) => {
+                let Clients {
+                    connections,
+                    exchanges,
+                } = clients;
+                let Some(http2) = connections.http2_mut(socket) else {
+                    return;
+                };
+                if self.end_http2((http2, slot), ending.0, exchanges, cx) {
+                    connections.on_http2_stream_end();
+                    connections.send_later(socket);
+                }
+                return;
+            }
+        };
         let write_timeout = clients.connections.write_timeout();
         let Some(connection) = clients.connections.stream_mut(socket) else {
             return;
@@ -439,6 +570,27 @@ fn unsubscribe<I>(stream: &Stream, cx: &mut EdgeContext<'_, I>) {
     if let Some(feed) = feed_of(cx, stream.topic) {
         feed.unsubscribe(stream.exchange);
     }
+}
+
+/// Whether a stream may begin. At its limit, while it is leaving, or while the topic is loaded, a
+/// gateway takes no new stream.
+fn admit<I>(start: &StreamStart, turns: &Turns, cx: &EdgeContext<'_, I>) -> bool {
+    let projection = cx.projections.get(start.plan.topic);
+    let loading = projection.is_none_or(|projection| projection.feed().is_none());
+    let streams_max = turns.site.streams().streams_max;
+    let refused = start.context.head_only || turns.leaving.has_begun() || loading;
+    !refused && turns.clients.connections.totals().streams.take(streams_max)
+}
+
+/// Writes the head of a stream's response.
+fn respond(start: &StreamStart, turns: &mut Turns) -> Framed {
+    let mut response = Response::new(StatusCode::OK);
+    response
+        .fixed(&EVENT_STREAM)
+        .fixed(&PASS_THROUGH)
+        .fixed(&NO_BUFFERING)
+        .stream();
+    turns.responder.respond(start.context, response).framed
 }
 
 fn subscription<'a>(start: &'a StreamStart, site: &Site) -> Subscribe<'a> {

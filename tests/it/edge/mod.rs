@@ -10,6 +10,7 @@ mod early_answers;
 mod framing;
 mod groups;
 mod held_up;
+mod http2;
 mod impatient;
 mod leaving;
 mod limits;
