@@ -13,6 +13,7 @@ use crate::model::{Instant, u32_of};
 use crate::shard::io::SocketId;
 use crate::shard::timers::Wheel;
 use crate::shard::totals::ClientTotals;
+use crate::tls::Session;
 
 use super::exchanges::Carrier;
 use super::http1::{Http1, MemoryUsed};
@@ -29,6 +30,18 @@ struct Slot {
 }
 
 impl Slot {
+    /// The TLS session of the slot's connection, if its client has shown a certificate.
+    fn session(&self) -> Option<&Session> {
+        let transport = match &self.connection {
+            Connection::None => return None,
+            Connection::Http1(http1) => http1.transport(),
+            Connection::Stream(stream) => stream.transport(),
+            Connection::Http2(http2) => http2.transport(),
+        };
+        let session = transport.session()?;
+        session.client_certificate().map(|_| session)
+    }
+
     /// The streams of the slot with this index.
     fn streams(&self, index: u32) -> impl Iterator<Item = (Carrier, &Stream)> {
         let socket = SocketId {
@@ -48,6 +61,12 @@ impl Slot {
         one.into_iter().chain(many)
     }
 }
+
+/// Client certificates that one turn verifies again: some 100 µs each.
+const CERTIFICATES_CHECKED_MAX: usize = 8;
+
+/// Slots that one turn looks through for client certificates.
+const SLOTS_CHECKED_MAX: usize = 4096;
 
 /// The connection in a slot.
 #[derive(Debug, Default)]
@@ -89,6 +108,8 @@ pub(super) struct Connections {
     http2_streams: usize,
     /// Connections with something to read, to send or to answer.
     ready: VecDeque<SocketId>,
+    /// Connections in their handshake that have something to read or to send.
+    handshakes: VecDeque<SocketId>,
     /// Connections of HTTP/2 whose streams have given them something to send.
     sending: VecDeque<SocketId>,
     wheel: Wheel,
@@ -107,6 +128,7 @@ impl Connections {
             http2: 0,
             http2_streams: 0,
             ready: VecDeque::new(),
+            handshakes: VecDeque::new(),
             sending: VecDeque::new(),
             wheel: Wheel::new(now),
             due: Vec::new(),
@@ -173,12 +195,13 @@ impl Connections {
             self.slots.resize_with(index + 1, Slot::default);
         }
         http1.queued = true;
+        let is_handshaking = http1.is_handshaking();
         self.slots[index] = Slot {
             generation: socket.generation,
             connection: Connection::Http1(http1),
             armed: None,
         };
-        self.ready.push_back(socket);
+        self.queue_of(is_handshaking).push_back(socket);
         self.http1 += 1;
         self.arm(socket, deadline);
         self.count_open(metrics);
@@ -390,25 +413,76 @@ impl Connections {
 
     /// Puts a connection into the rotation, once.
     pub(super) fn enqueue(&mut self, socket: SocketId) {
-        let queued = match self.slot(socket) {
+        let (queued, is_handshaking) = match self.slot(socket) {
             Some(Slot {
                 connection: Connection::Http1(http1),
                 ..
-            }) => &mut http1.queued,
+            }) => {
+                let is_handshaking = http1.is_handshaking();
+                (&mut http1.queued, is_handshaking)
+            }
             Some(Slot {
                 connection: Connection::Http2(http2),
                 ..
-            }) => &mut http2.queued,
+            }) => (&mut http2.queued, false),
             _ => return,
         };
         if !std::mem::replace(queued, true) {
-            self.ready.push_back(socket);
+            self.queue_of(is_handshaking).push_back(socket);
+        }
+    }
+
+    /// The queue of a connection: a handshake costs as much as hundreds of requests, so the two do
+    /// not wait for each other.
+    const fn queue_of(&mut self, is_handshaking: bool) -> &mut VecDeque<SocketId> {
+        if is_handshaking {
+            &mut self.handshakes
+        } else {
+            &mut self.ready
         }
     }
 
     /// Whether connections wait to be served.
     pub(super) fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
+        !(self.ready.is_empty() && self.handshakes.is_empty())
+    }
+
+    /// Takes out the connection that has waited longest for the next step of its handshake.
+    pub(super) fn next_handshake(&mut self) -> Option<Box<Http1>> {
+        while let Some(socket) = self.handshakes.pop_front() {
+            if let Some(mut http1) = self.take(socket) {
+                http1.queued = false;
+                return Some(http1);
+            }
+        }
+        None
+    }
+
+    /// Connections whose client certificate `is_trusted` rejects, in slots from `from` on, and the
+    /// slot to continue with: at most [`CERTIFICATES_CHECKED_MAX`] are asked about at a time.
+    pub(super) fn untrusted(
+        &self,
+        from: usize,
+        mut is_trusted: impl FnMut(&Session) -> bool,
+    ) -> (Vec<SocketId>, Option<usize>) {
+        let (mut untrusted, mut checked) = (Vec::new(), 0);
+        let until = self.slots.len().min(from + SLOTS_CHECKED_MAX);
+        for (index, slot) in self.slots[..until].iter().enumerate().skip(from) {
+            if checked == CERTIFICATES_CHECKED_MAX {
+                return (untrusted, Some(index));
+            }
+            let Some(session) = slot.session() else {
+                continue;
+            };
+            checked += 1;
+            if !is_trusted(session) {
+                untrusted.push(SocketId {
+                    slot: u32_of(index),
+                    generation: slot.generation,
+                });
+            }
+        }
+        (untrusted, (until < self.slots.len()).then_some(until))
     }
 
     /// Takes out the next connection in rotation.

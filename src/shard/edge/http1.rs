@@ -123,6 +123,10 @@ impl Http1 {
         self.peer
     }
 
+    pub(super) const fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
     pub(super) const fn phase(&self) -> Phase {
         self.phase
     }

@@ -479,6 +479,10 @@ impl Http2 {
         }
     }
 
+    pub(super) const fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
     /// Sends the transport's close message, if it has one.
     pub(super) fn close(&mut self, io: &mut impl Io) {
         self.transport.close(self.socket, io);

@@ -203,6 +203,13 @@ impl Http2Turns<'_> {
         connections.close_http2(&http2, why, cx.close, cx.metrics);
     }
 
+    /// Closes a connection whose client certificate is not trusted any more.
+    pub(super) fn revoke<I: Io>(&mut self, socket: SocketId, cx: &mut EdgeContext<'_, I>) {
+        if let Some(http2) = self.turns.clients.connections.take_http2(socket) {
+            self.close(http2, CloseReason::Refused, cx);
+        }
+    }
+
     fn close_streams<I: Io>(&mut self, http2: &mut Http2, cx: &mut EdgeContext<'_, I>) {
         let mut requests = self.requests_of(http2);
         for slot in requests.http2.slots() {

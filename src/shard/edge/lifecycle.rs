@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::metrics::{AcceptRefusal, CloseReason};
+use crate::metrics::{AcceptRefusal, CloseReason, StreamEnd};
 use crate::model::{ExchangeId, FastRandom, Instant, Now, ShardId, TopicId, UnixMillis};
 use crate::shard::ciphertext::Flushed;
 use crate::shard::io::{Io, ListenerId, Part, SocketId};
@@ -27,6 +27,7 @@ use super::requests::{Becomes, Requests};
 use super::site::Site;
 use super::streams::Streams;
 use super::transport::Transport;
+use super::trust::TrustSweep;
 use super::turns::Turns;
 
 /// Connections whose timers one turn handles. Thousands may be due at once, after an outage of the
@@ -37,6 +38,7 @@ const TIMERS_MAX: usize = 256;
 #[derive(Debug)]
 pub(in crate::shard) struct Edge {
     listeners: EdgeListeners,
+    trust: TrustSweep,
     turns: Turns,
     requests: Requests,
     answers: Answers,
@@ -56,6 +58,7 @@ impl Edge {
         let clients = Clients::new(me, totals, site.http().write_timeout, now.mono);
         Self {
             listeners,
+            trust: TrustSweep::default(),
             turns: Turns::new(site, clients),
             streams: Streams::new(FastRandom::new(random.seed())),
             requests: Requests::new(me, random),
@@ -68,9 +71,41 @@ impl Edge {
         self.turns.load(Site::new(snapshot));
     }
 
-    /// Accepts TLS clients with this from now on. Open connections keep what they began with.
-    pub(in crate::shard) fn set_acceptor(&mut self, acceptor: Acceptor) {
+    /// Accepts TLS clients with this from now on. Open connections keep what they began with, except
+    /// those of clients whose certificate is not trusted any more: they are closed.
+    pub(in crate::shard) fn set_acceptor(&mut self, acceptor: Acceptor, now: Instant) {
         self.listeners.set_acceptor(acceptor);
+        let tls = &self.turns.site.snapshot.config.settings.tls;
+        self.trust.begin(now, tls.handshake_timeout);
+    }
+
+    /// Closes some of the connections whose client certificate is not trusted any more.
+    fn close_untrusted<I: Io>(&mut self, cx: &mut EdgeContext<'_, I>) {
+        let Some(from) = self.trust.next(cx.now.mono) else {
+            return;
+        };
+        let (listeners, now) = (&self.listeners, cx.now);
+        let connections = &self.turns.clients.connections;
+        let is_trusted = |session: &_| listeners.trusts(session, now);
+        let (untrusted, next) = connections.untrusted(from, is_trusted);
+        self.trust.continue_at(next);
+        for socket in untrusted {
+            let connections = &mut self.turns.clients.connections;
+            match connections.kind(socket) {
+                Some(Kind::Http1) => {
+                    if let Some(http1) = connections.take(socket) {
+                        self.turns.close(http1, CloseReason::Refused, cx);
+                    }
+                }
+                Some(Kind::Stream) => {
+                    let ending = (StreamEnd::Revoked, CloseReason::Refused);
+                    let clients = &mut self.turns.clients;
+                    self.streams.close(socket, ending, clients, cx);
+                }
+                Some(Kind::Http2) => self.http2().revoke(socket, cx),
+                None => {}
+            }
+        }
     }
 
     /// Sets the wall time of this turn.
@@ -219,17 +254,20 @@ impl Edge {
     /// Serves clients in rotation until the part is spent. Returns true if some are left.
     #[must_use]
     pub(in crate::shard) fn serve<I: Io>(&mut self, cx: &mut EdgeContext<'_, I>) -> bool {
-        while self.turns.clients.connections.has_ready() {
-            if cx.io.spent(Part::Serve) {
-                return true;
-            }
+        // One handshake a turn, and always one: neither do clients wait for many of them, nor do
+        // handshakes wait for a turn without requests.
+        if let Some(http1) = self.turns.clients.connections.next_handshake() {
+            self.serve_client(http1, cx);
+        }
+        while !cx.io.spent(Part::Serve) {
             match self.turns.clients.connections.next_ready() {
                 Some(Ready::Http1(http1)) => self.serve_client(http1, cx),
                 Some(Ready::Http2(http2)) => self.http2().serve(http2, cx),
-                Some(Ready::Closed) | None => {}
+                Some(Ready::Closed) => {}
+                None => break,
             }
         }
-        false
+        self.turns.clients.connections.has_ready()
     }
 
     fn serve_client<I: Io>(&mut self, mut http1: Box<Http1>, cx: &mut EdgeContext<'_, I>) {
@@ -292,18 +330,17 @@ impl Edge {
             }
         }
         self.streams.on_time(&mut self.turns.clients, cx);
+        self.close_untrusted(cx);
     }
 
     /// When [`Self::on_time`] next has work. `None`: no deadline is set.
     pub(in crate::shard) fn next_deadline(&self) -> Option<Instant> {
-        let streams = self.streams.next_deadline();
-        self.turns
-            .clients
-            .connections
-            .next_deadline()
-            .into_iter()
-            .chain(streams)
-            .min()
+        let all = [
+            self.turns.clients.connections.next_deadline(),
+            self.streams.next_deadline(),
+            self.trust.next_deadline(),
+        ];
+        all.into_iter().flatten().min()
     }
 
     fn on_timer<I: Io>(&mut self, socket: SocketId, cx: &mut EdgeContext<'_, I>) {

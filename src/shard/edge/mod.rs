@@ -51,6 +51,7 @@ mod streams;
 #[cfg(test)]
 mod tests;
 mod transport;
+mod trust;
 mod turns;
 
 pub(super) use context::EdgeContext;

@@ -10,6 +10,7 @@ use crate::shard::ciphertext::Flushed;
 use crate::shard::io::{Io, Read, SocketId};
 
 use super::body::{Body, BodySink, FlushProgress};
+use super::transport::Transport;
 
 /// Bytes that a client may send on a stream, where nothing is left to say, before it is closed.
 const NOISE_BYTES_MAX: u32 = 16 * 1024;
@@ -146,6 +147,10 @@ impl StreamConnection {
                 }
             }
         }
+    }
+
+    pub(super) const fn transport(&self) -> &Transport {
+        self.body.transport()
     }
 
     /// Sends the transport's close message, if it has one.

@@ -114,6 +114,14 @@ impl Transport {
         }
     }
 
+    /// The TLS session, if it has one.
+    pub(super) const fn session(&self) -> Option<&Session> {
+        match self {
+            Self::Plain => None,
+            Self::Tls(session) => Some(session),
+        }
+    }
+
     /// Sends the protocol's close message, if it has one.
     pub(super) fn close(&mut self, socket: SocketId, io: &mut impl Io) {
         if let Self::Tls(session) = self {
