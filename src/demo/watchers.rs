@@ -2,9 +2,9 @@
 //! another between two accounts of their own. They show how long an event takes to all of them, and
 //! what it costs the gateways.
 //!
-//! Watchers have a thread and a runtime of their own, so that reading their bytes does not delay the
-//! payments service. What they measure includes the reading: an upper bound of what the gateways
-//! take. A watcher whose gateway dies goes to the other one with its last event id, as the browser
+//! Watchers have a thread and a runtime of their own, so that reading their bytes does not delay
+//! the payments service. What they measure includes the reading: an upper bound of what the
+//! gateways take. A watcher whose gateway dies goes to the other one with its last event id, as the browser
 //! module does, and counts by the numbers of the payments whether one is missing or comes twice.
 
 use std::io;
