@@ -156,7 +156,7 @@ impl World {
             key: RandomKey::new([1; 32]),
             tls: None,
             security: clusters.map(|_| ClusterSecurity::none()).collect(),
-            totals: Arc::default(),
+            totals: Arc::new(sluicegate::shard::ClientTotals::new([1, 2])),
         };
         let mut inputs = Inputs::default();
         let load = (

@@ -269,7 +269,12 @@ pub fn run(config: Config) -> Result<(), BootError> {
     };
     let first_tls = ListenerId(u8::try_from(settings.listen.len()).unwrap_or(u8::MAX));
     let tls = tls.map(|acceptor| (first_tls, acceptor));
-    let totals = Arc::new(ClientTotals::default());
+    let seed = security::random_bytes()?;
+    let half = |from: usize| {
+        let bytes = seed.iter().skip(from).take(8);
+        bytes.fold(0, |key, byte| key << 8 | u64::from(*byte))
+    };
+    let totals = Arc::new(ClientTotals::new([half(0), half(8)]));
     let make = (0..shards).map(|n| {
         let tls = tls.clone();
         let key = RandomKey::new(security::random_bytes()?);

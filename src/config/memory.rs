@@ -6,6 +6,8 @@ use super::unit::{KIB, MIB, show_size};
 
 /// Bytes of the process before the first client: code, tables, the control thread.
 const BASE_BYTES: usize = 48 * MIB;
+/// Bytes of the counters of what single clients use: a fixed number of cells. The shard asserts it.
+pub const CLIENT_LIMITS_BYTES: usize = 2 * MIB;
 /// Bytes of a shard's rings, scratch buffers and timers.
 const SHARD_BYTES: usize = 8 * MIB;
 /// Bytes of a connection with its state and an idle stream. Buffers in use are counted apart.
@@ -92,6 +94,7 @@ pub fn memory_caps(config: &Config, shards: u16) -> Vec<Cap> {
     let open = routes.saturating_mul(s.commands.open_max);
     vec![
         cap("the process itself", "", 1, BASE_BYTES),
+        cap("counters of single clients", "", 1, CLIENT_LIMITS_BYTES),
         cap("shards", "shards", usize::from(shards), SHARD_BYTES),
         cap(
             "connections",

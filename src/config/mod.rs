@@ -50,9 +50,9 @@ pub use diagnose::{Finding, Report, Severity};
 pub use kind::{BrokerAddress, SECRET_BYTES_MAX, SecretSource};
 pub use load::{Loaded, Reason, load};
 pub use memory::{
-    BARRIER_BYTES_MAX, BODY_CHECKS_MAX, CATCH_UP_PIECES_MAX, Cap, PAGES_BYTES_MAX,
-    PENDING_PRODUCE_BYTES_MAX, PIECE_BYTES_MAX, STEP_BYTES_MAX, memory_caps, memory_sum,
-    memory_table,
+    BARRIER_BYTES_MAX, BODY_CHECKS_MAX, CATCH_UP_PIECES_MAX, CLIENT_LIMITS_BYTES, Cap,
+    PAGES_BYTES_MAX, PENDING_PRODUCE_BYTES_MAX, PIECE_BYTES_MAX, STEP_BYTES_MAX, memory_caps,
+    memory_sum, memory_table,
 };
 pub use origin::{Origin, Origins};
 pub use params::{ParamKind, ParamPlace, ParamRule, QUERY_PARAMS_MAX};

@@ -432,6 +432,10 @@ settings! {
     http "http": Http {
         /// Connections from clients. Beyond it, new ones are closed at once.
         connections_max: usize = 100_000, Count(16..=10_000_000), Restart;
+        /// Connections from one address (IPv6: from one /64 network). Beyond it, new ones are closed
+        /// at once. Proxies of `proxies` have no such limit.
+        address_connections_max: Option<u32> = None,
+            Maybe(Count(1..=10_000_000), "no limit"), Restart;
         /// Bytes of a request line and its headers. Beyond it: 431.
         head_bytes_max: usize = 32 * KIB, Size(KIB..=63 * KIB), Reload;
         /// Headers of a request. Beyond it: 431.
@@ -523,8 +527,12 @@ settings! {
         /// In-memory replay buffer per topic (its *window*): encoded events, kept once for the
         /// process, for subscribers that lag or reconnect.
         window_bytes_max: usize = 64 * MIB, Size(MIB..=16 * GIB), Restart;
-        /// Open streams. Beyond it, a client gets 503 with `Retry-After`.
+        /// Open streams. Beyond it, a new stream is closed at once with the time to wait.
         streams_max: usize = 100_000, Count(1..=10_000_000), Reload;
+        /// Open streams of one client: of an identity, or of an anonymous address (IPv6: of a /64
+        /// network). Beyond it, a new stream is closed at once with the time to wait.
+        client_streams_max: Option<u32> = None,
+            Maybe(Count(1..=10_000_000), "no limit"), Reload;
         /// Bytes that the kernel keeps for a stalled client of a stream, and as much again for its
         /// own overhead. A stream sends at most this many bytes per round trip, so more bytes help
         /// distant clients.

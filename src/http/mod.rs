@@ -58,7 +58,7 @@ pub use accept::accepts;
 pub use check::check_any_bytes;
 pub use conditional::{EventIds, IfMatch, IfNoneMatch};
 pub use connection::{CONTINUE, Connection, Received};
-pub use context::{CorsGrant, ResponseContext, Version};
+pub use context::{CorsGrant, Quota, ResponseContext, Version};
 pub use cors::{Cors, CorsPolicies, CorsPolicyId, PageOrigin, is_preflight, preflight_method};
 pub use date::DateCache;
 pub use encode::write_response;

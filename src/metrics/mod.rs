@@ -16,7 +16,7 @@ pub use family::{By, Counter, Gauge, Label, Seconds};
 pub use histogram::{BOUNDS, Histogram};
 pub use labels::{
     AcceptRefusal, BarrierFailure, CloseReason, CommandLimit, CommandOutcome, IgnoredReply,
-    KafkaApi, KafkaFailure, RouteKind, StatusClass, StreamEnd,
+    KafkaApi, KafkaFailure, RouteKind, StatusClass, StreamEnd, StreamRefusal,
 };
 pub use report::{
     BarrierStatus, BrokerStatus, Check, CheckState, PartitionStatus, RepliesStatus, ShardReport,

@@ -5,7 +5,7 @@ use super::Histogram;
 use super::family::{By, Counter, Family, Gauge, Seconds};
 use super::labels::{
     AcceptRefusal, BarrierFailure, CloseReason, CommandLimit, CommandOutcome, IgnoredReply,
-    KafkaApi, KafkaFailure, RouteKind, StatusClass, StreamEnd,
+    KafkaApi, KafkaFailure, RouteKind, StatusClass, StreamEnd, StreamRefusal,
 };
 use super::text::Samples;
 
@@ -137,6 +137,8 @@ groups! {
     RouteMetrics {
         /// Completed requests, by status. A stream counts when it starts.
         requests: By<StatusClass, Counter> = "http_requests_total",
+        /// Requests beyond the `rate` of the route. They got 429, or as a stream 200 and a close.
+        rate_limited: Counter = "http_rate_limited_total",
     }
 
     /// Further metrics of command routes.
@@ -149,6 +151,8 @@ groups! {
     StreamMetrics {
         /// Open streams of the route.
         open: Gauge = "streams_open",
+        /// Streams that were closed at once, by cause.
+        refused: By<StreamRefusal, Counter> = "streams_refused_total",
         /// Streams that ended, by reason.
         ended: By<StreamEnd, Counter> = "streams_ended_total",
         /// Subscribers that fell behind the window.

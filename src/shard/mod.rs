@@ -9,9 +9,11 @@
 
 mod active;
 mod ciphertext;
+mod client_limits;
 mod deferred;
 mod difference;
 mod edge;
+mod gcra;
 mod home;
 mod io;
 mod labels;

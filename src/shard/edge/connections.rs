@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::metrics::{CloseReason, ShardMetrics};
 use crate::model::{Instant, u32_of};
+use crate::shard::client_limits::ClientCells;
 use crate::shard::io::SocketId;
 use crate::shard::timers::Wheel;
 use crate::shard::totals::ClientTotals;
@@ -21,6 +22,8 @@ use super::stream_connection::{Stream, StreamConnection};
 struct Slot {
     generation: u32,
     connection: Connection,
+    /// Among whose connections it counts, if those of one address are limited.
+    client: Option<ClientCells>,
     /// When the wheel wakes the connection. An entry of the wheel that fires earlier is stale.
     armed: Option<Instant>,
 }
@@ -119,8 +122,14 @@ impl Connections {
         }
     }
 
-    /// Adds a connection that was accepted, and lets it be served.
-    pub(super) fn add(&mut self, mut http1: Box<Http1>, metrics: &mut ShardMetrics) {
+    /// Adds a connection that was accepted, and lets it be served. `client`: among whose
+    /// connections it counts.
+    pub(super) fn add(
+        &mut self,
+        mut http1: Box<Http1>,
+        client: Option<ClientCells>,
+        metrics: &mut ShardMetrics,
+    ) {
         let (socket, deadline) = (http1.socket(), http1.deadline());
         let index = socket.slot as usize;
         if index >= self.slots.len() {
@@ -130,6 +139,7 @@ impl Connections {
         self.slots[index] = Slot {
             generation: socket.generation,
             connection: Connection::Http1(http1),
+            client,
             armed: None,
         };
         self.ready.push_back(socket);
@@ -188,7 +198,7 @@ impl Connections {
     }
 
     fn close_socket(
-        &self,
+        &mut self,
         socket: SocketId,
         why: CloseReason,
         close: &mut Vec<SocketId>,
@@ -196,6 +206,10 @@ impl Connections {
     ) {
         close.push(socket);
         self.totals.connections.give_back();
+        let client = self.slot(socket).and_then(|slot| slot.client.take());
+        if let Some(client) = client {
+            self.totals.clients.connections.give_back(client);
+        }
         metrics.general.connections_closed.bump(why);
         self.count_open(metrics);
     }

@@ -17,6 +17,7 @@ use crate::metrics::{CommandOutcome, RouteKind, ShardMetrics};
 use crate::model::{ExchangeId, Id as _, Instant, KeyHash, ShardId, Tenant, UnixMillis};
 use crate::route::{Failure, Methods, Params, Refused, RouteIndex, Routed, check_params, evaluate};
 use crate::schema::{BodyCheck, BodySchema};
+use crate::shard::client_limits::ClientLimits;
 use crate::shard::io::SocketId;
 use crate::shard::message::{ControlMessage, HomeMessage, PollRequest, ProjectionMessage};
 use crate::shard::outbox::Outbox;
@@ -32,6 +33,7 @@ use super::inputs::{identity_of, inputs};
 use super::leaving::Leaving;
 use super::responder::{Responded, Responder};
 use super::responses::{class, refuse_located, respond_found, validated};
+use super::route_rates::{RateContext, Rated};
 use super::site::Site;
 
 /// The result of handling a request.
@@ -54,6 +56,10 @@ pub(super) struct StreamStart {
     /// The route's place in the config.
     pub(super) index: usize,
     pub(super) context: ResponseContext,
+    /// The client has used up the route's rate, and may ask again after this time.
+    pub(super) wait: Option<Duration>,
+    /// Whose streams it counts among, if these are limited.
+    pub(super) tenant: Option<Tenant>,
     pub(super) key: Option<(KeyHash, Vec<u8>)>,
     pub(super) last_event_id: Option<Vec<u8>>,
 }
@@ -66,6 +72,8 @@ pub(super) struct HandlerContext<'a> {
     pub(super) now: Instant,
     pub(super) wall: UnixMillis,
     pub(super) leaving: Leaving,
+    /// What single clients use, over all shards.
+    pub(super) clients: &'a ClientLimits,
     pub(super) responder: &'a mut Responder,
     pub(super) exchanges: &'a mut Exchanges,
     pub(super) commands: &'a mut CommandMaker,
@@ -81,6 +89,18 @@ struct Asked<'r, 'b, 'p> {
     params: &'r Params<'p>,
     connection: SocketId,
     context: ResponseContext,
+    rated: Rated,
+}
+
+impl HandlerContext<'_> {
+    /// What requests are counted with.
+    const fn rate(&self) -> RateContext<'_> {
+        RateContext {
+            clients: self.clients,
+            peer: self.peer,
+            now: self.now,
+        }
+    }
 }
 
 /// A response that is written, or a request that is still pending.
@@ -111,33 +131,39 @@ impl Site {
             Routed::NotFound => return Handled::Done(not_found(request, context, cx).framed),
         };
         context.cors = self.cors.grant(matched.route, request);
+        let rated = self.count_request(matched.route, request, cx.rate());
+        context.quota = rated.quota;
         let asked = Asked {
             request,
             params: &matched.params,
             connection,
             context,
+            rated,
         };
-        let (kind, route, outcome) = match matched.route {
+        let route = self.route_id(matched.route);
+        let (kind, outcome) = match matched.route {
             RouteIndex::Command(index) => {
-                let route = self.snapshot.commands[index].id;
-                (RouteKind::Command, route, self.command(index, asked, cx))
+                let outcome = rated.check(route, cx.metrics);
+                if outcome.is_err() {
+                    let commands = &mut cx.metrics.commands[route.index()].commands;
+                    commands.bump(CommandOutcome::Shed);
+                }
+                let outcome = outcome.and_then(|()| self.command(index, asked, cx));
+                (RouteKind::Command, outcome)
             }
             RouteIndex::Query(index) => {
-                let route = self.snapshot.queries[index].id;
-                (RouteKind::Query, route, self.query(index, asked, cx))
+                let outcome = rated.check(route, cx.metrics);
+                let outcome = outcome.and_then(|()| self.query(index, asked, cx));
+                (RouteKind::Query, outcome)
             }
-            RouteIndex::Stream(index) => {
-                let route = self.snapshot.streams[index].id;
-                (RouteKind::Stream, route, self.stream(index, asked, cx))
-            }
+            RouteIndex::Stream(index) => (RouteKind::Stream, self.stream(index, asked, cx)),
             RouteIndex::Location(index) => {
-                let route = self.snapshot.commands[index].id;
                 let outcome = self.poll(index, asked, cx);
                 let outcome = outcome.or_else(|refused| {
                     let responded = refuse_located(cx.responder, context, &refused);
                     Ok(Outcome::Responded(responded))
                 });
-                (RouteKind::Query, route, outcome)
+                (RouteKind::Query, outcome)
             }
         };
         let responded = match outcome {
@@ -181,8 +207,7 @@ impl Site {
             general.body_checks.bump();
             general.body_checks_waiting.set(cx.exchanges.body_checks());
         }
-        let address = self.client_address(cx.peer, asked.request);
-        let tenant = Tenant::of(&identity_of(asked.request), address);
+        let tenant = self.tenant(cx.peer, asked.request);
         let route = &self.snapshot.config.commands[index];
         let deadline = cx.now.after(route.timeout);
         let prefer = Prefer::parse(&asked.request.headers);
@@ -314,18 +339,26 @@ impl Site {
             }
         };
         context.cors = self.cors.grant(matched.route, request);
+        let rated = self.preview_request(matched.route, request, cx.rate());
+        context.quota = rated.quota;
         let RouteIndex::Command(index) = matched.route else {
             return false;
         };
-        let page = self.cors.check_page(request, context.cors);
-        let checked = page.and_then(|()| check_head(self, index, &matched.params, request));
+        let route = self.snapshot.commands[index].id;
+        let checked = rated
+            .check(route, cx.metrics)
+            .and_then(|()| self.cors.check_page(request, context.cors))
+            .and_then(|()| check_head(self, index, &matched.params, request));
         let Err(refused) = checked else {
             return false;
         };
         let responded = cx.responder.refuse(context, &refused);
-        let route = self.snapshot.commands[index].id.index();
+        let route = route.index();
         let commands = &mut cx.metrics.commands[route].commands;
-        commands.bump(CommandOutcome::Invalid);
+        commands.bump(match rated.wait {
+            Some(_) => CommandOutcome::Shed,
+            None => CommandOutcome::Invalid,
+        });
         let requests = &mut cx.metrics.routes[route].requests;
         requests.bump(class(responded.status));
         true
@@ -496,6 +529,9 @@ impl Site {
             plan,
             index,
             context: asked.context,
+            wait: asked.rated.wait,
+            tenant: (self.streams().client_streams_max)
+                .map(|_| self.tenant(cx.peer, asked.request)),
             key,
             last_event_id,
         };

@@ -25,7 +25,7 @@ use super::requests::{BecomesStream, Requests};
 use super::site::Site;
 use super::streams::Streams;
 use super::transport::Transport;
-use super::turns::Turns;
+use super::turns::{AddressFull, Turns};
 
 /// Connections whose timers one turn handles. Thousands may be due at once, after an outage of the
 /// network.
@@ -106,18 +106,34 @@ impl Edge {
             general.connections_refused.bump(AcceptRefusal::Connections);
             return cx.close.push(socket);
         }
+        let address = peer.ip();
+        let client = match self.turns.take_address(address) {
+            Ok(client) => client,
+            Err(AddressFull) => {
+                self.turns
+                    .clients
+                    .connections
+                    .totals()
+                    .give_back_connection();
+                let general = &mut cx.metrics.general;
+                general.connections_closed.bump(CloseReason::Refused);
+                general.connections_refused.bump(AcceptRefusal::Address);
+                return cx.close.push(socket);
+            }
+        };
         let patience = match transport {
             Transport::Plain => settings.http.idle_timeout,
             Transport::Tls(_) => settings.tls.handshake_timeout,
         };
         let now = cx.now.mono;
         let http1 = Box::new(Http1::new(
-            (socket, peer.ip()),
+            (socket, address),
             transport,
             now,
             now.after(patience),
         ));
-        self.turns.clients.connections.add(http1, cx.metrics);
+        let connections = &mut self.turns.clients.connections;
+        connections.add(http1, client, cx.metrics);
     }
 
     /// Bytes, an end or an error wait on a socket.

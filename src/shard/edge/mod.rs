@@ -15,6 +15,7 @@
 //! | [`Collection`](collection::Collection) | one collection, page by page |
 //! | [`Site`](site::Site) | what follows from a snapshot: routes, limits; the handlers |
 //! | [`RouteCors`](route_cors::RouteCors) | which pages of other origins may use which route |
+//! | [`RouteRates`](route_rates::RouteRates) | how often one client may use a route |
 //! | [`Responder`](responder::Responder) | neutral responses as bytes of HTTP/1.1 |
 //! | [`Edge`] | all of them: which part handles what happens |
 //!
@@ -39,6 +40,7 @@ mod requests;
 mod responder;
 mod responses;
 mod route_cors;
+mod route_rates;
 mod site;
 mod stream_connection;
 mod streams;

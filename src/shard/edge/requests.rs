@@ -231,6 +231,7 @@ fn handlers<'a>(
         now: rest.now.mono,
         wall: rest.now.wall,
         leaving: turns.leaving,
+        clients: &turns.clients.connections.totals().clients,
         responder: &mut turns.responder,
         exchanges: &mut turns.clients.exchanges,
         commands,

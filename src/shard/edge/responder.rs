@@ -15,6 +15,9 @@ pub(super) struct Responder {
     date: DateCache,
     /// The `Date` line of this turn.
     date_line: Vec<u8>,
+    /// Scratch: the fields of a client's quota.
+    policy: Vec<u8>,
+    limit: Vec<u8>,
     /// The bytes to send. Reused, so that a response allocates nothing.
     out: Vec<u8>,
 }
@@ -33,6 +36,8 @@ impl Responder {
             cors,
             date: DateCache::new(),
             date_line: Vec::new(),
+            policy: Vec::new(),
+            limit: Vec::new(),
             out: Vec::new(),
         }
     }
@@ -60,6 +65,14 @@ impl Responder {
         mut response: Response<'r>,
     ) -> Responded {
         self.cors.add_to(context.cors, &mut response);
+        if let Some(quota) = context.quota {
+            self.policy.clear();
+            self.limit.clear();
+            quota.write(&mut self.policy, &mut self.limit);
+            response
+                .checked("ratelimit-policy", &self.policy)
+                .checked("ratelimit", &self.limit);
+        }
         write(context, &response, &self.date_line, &mut self.out)
     }
 

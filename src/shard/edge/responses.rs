@@ -189,7 +189,7 @@ pub(super) fn outcome_of(refused: &Refused) -> CommandOutcome {
         () if is(Failure::OutcomeUnknown) => CommandOutcome::Unknown,
         () if is(Failure::BrokerUnavailable) => CommandOutcome::Refused,
         () if is(Failure::Overloaded) || is(Failure::NotReady) => CommandOutcome::Shed,
-        () if is(Failure::Draining) => CommandOutcome::Shed,
+        () if is(Failure::Draining) || is(Failure::TooManyRequests) => CommandOutcome::Shed,
         () if is(Failure::TopicUnavailable) => CommandOutcome::Refused,
         () if is(Failure::InvalidBody) || is(Failure::MalformedBody) => CommandOutcome::Invalid,
         () if is(Failure::CommandInProgress) => CommandOutcome::InProgress,

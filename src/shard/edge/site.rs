@@ -11,6 +11,7 @@ use crate::route::Router;
 use crate::shard::snapshot::Snapshot;
 
 use super::route_cors::RouteCors;
+use super::route_rates::RouteRates;
 
 /// Routes, limits and settings of one snapshot.
 #[derive(Debug)]
@@ -19,6 +20,7 @@ pub(super) struct Site {
     pub(super) router: Router,
     pub(super) limits: Limits,
     pub(super) cors: RouteCors,
+    pub(super) rates: RouteRates,
     /// By the command route's place in the config: the headers of its records.
     pub(super) records: Vec<CommandHeaders>,
 }
@@ -46,6 +48,7 @@ impl Site {
             router: Router::new(config).expect("routes were checked with the config"),
             limits,
             cors: RouteCors::new(config),
+            rates: RouteRates::new(config),
             records: records(config),
             snapshot,
         }

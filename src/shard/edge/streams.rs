@@ -8,9 +8,11 @@ use crate::config::Streams as Settings;
 use crate::http::{
     ChunkHead, EVENT_STREAM, Framed, NO_BUFFERING, PASS_THROUGH, Response, StatusCode,
 };
-use crate::metrics::{CloseReason, StreamEnd};
+use crate::metrics::{CloseReason, StreamEnd, StreamRefusal};
 use crate::model::{ExchangeId, FastRandom, Id as _, Instant, TopicId, millis};
+use crate::route::Failure;
 use crate::shard::ciphertext::Flushed;
+use crate::shard::client_limits::ClientCells;
 use crate::shard::io::{Io, Part, SocketId};
 use crate::sse::{Delivery, Feed, Filter, Slow, StartFrom, Subscribe};
 
@@ -76,11 +78,52 @@ impl Streams {
         }
     }
 
-    /// The delay in milliseconds after which a refused client should reconnect. Random, so that the
-    /// clients do not all reconnect at once.
-    fn retry_later(&mut self, settings: &Settings) -> u64 {
+    /// The delay in milliseconds after which a refused client should reconnect: `wait` at least.
+    /// Random, so that the clients do not all reconnect at once.
+    fn retry_later(&mut self, settings: &Settings, wait: Duration) -> u64 {
         let base = millis(settings.retry);
-        base + self.jitter.below(base.max(1))
+        base.max(millis(wait) + 1) + self.jitter.below(base.max(1))
+    }
+
+    /// Why a stream can't begin now, and how long that lasts at least. `None`: it takes its place
+    /// among those of the process and of its client.
+    fn refusal<I: Io>(
+        start: &StreamStart,
+        turns: &Turns,
+        cx: &EdgeContext<'_, I>,
+    ) -> Result<Option<ClientCells>, (StreamRefusal, Duration)> {
+        if turns.leaving.has_begun() {
+            return Err((StreamRefusal::Draining, Duration::ZERO));
+        }
+        if let Some(wait) = start.wait {
+            return Err((StreamRefusal::Rate, wait));
+        }
+        let topic = start.plan.topic;
+        let projection = cx.projections.get(topic);
+        if projection.is_none_or(|projection| projection.feed().is_none()) {
+            let refused = cx.projections.why_not_live(topic);
+            let cause = if refused.kind == Failure::NotReady.kind() {
+                StreamRefusal::NotReady
+            } else {
+                StreamRefusal::TopicUnavailable
+            };
+            let wait = u64::from(refused.retry_after.unwrap_or_default());
+            return Err((cause, Duration::from_secs(wait)));
+        }
+        let (settings, totals) = (turns.site.streams(), turns.clients.connections.totals());
+        let client = start.tenant.as_ref().zip(settings.client_streams_max);
+        let client = client.map(|(tenant, max)| (totals.clients.cells(tenant), max));
+        if let Some((cells, max)) = client
+            && !totals.clients.streams.take(cells, max)
+        {
+            return Err((StreamRefusal::ClientStreams, Duration::ZERO));
+        }
+        let cells = client.map(|(cells, _)| cells);
+        if !totals.streams.take(settings.streams_max) {
+            give_back(cells, turns);
+            return Err((StreamRefusal::Streams, Duration::ZERO));
+        }
+        Ok(cells)
     }
 
     /// Turns a connection into a stream's: sends the head of the response, then subscribes to the
@@ -93,13 +136,11 @@ impl Streams {
         cx: &mut EdgeContext<'_, I>,
     ) {
         let context = start.context;
-        // At its limit, while it is leaving, or while the topic is loaded, a gateway takes no new
-        // stream.
-        let projection = cx.projections.get(start.plan.topic);
-        let loading = projection.is_none_or(|projection| projection.feed().is_none());
-        let streams_max = turns.site.streams().streams_max;
-        let refused = context.head_only || turns.leaving.has_begun() || loading;
-        let full = refused || !turns.clients.connections.totals().streams.take(streams_max);
+        let taken = match context.head_only {
+            // A HEAD has no body that could be a stream.
+            true => Ok(None),
+            false => Self::refusal(start, turns, cx),
+        };
         let mut response = Response::new(StatusCode::OK);
         response
             .fixed(&EVENT_STREAM)
@@ -107,22 +148,31 @@ impl Streams {
             .fixed(&NO_BUFFERING)
             .stream();
         let framed = turns.responder.respond(context, response).framed;
-        if full {
-            // A native EventSource never reconnects after any other status.
-            if !context.head_only {
-                let retry = self.retry_later(turns.site.streams());
-                let retry = format!("retry: {retry}\n\n");
-                turns.responder.piece(framed, retry.as_bytes());
+        let cells = match taken {
+            Ok(cells) if !context.head_only => cells,
+            taken => {
+                // A native EventSource never reconnects after any other status.
+                if let Err((cause, wait)) = taken {
+                    let retry = self.retry_later(turns.site.streams(), wait);
+                    let retry = format!("retry: {retry}\n\n");
+                    turns.responder.piece(framed, retry.as_bytes());
+                    let route = start.plan.id.index();
+                    cx.metrics.streams[route].refused.bump(cause);
+                    if cause == StreamRefusal::Rate {
+                        cx.metrics.routes[route].rate_limited.bump();
+                    }
+                }
+                turns.responder.end(framed);
+                http1.on_last_response();
+                return turns.resume(http1, cx);
             }
-            turns.responder.end(framed);
-            http1.on_last_response();
-            return turns.resume(http1, cx);
-        }
+        };
         if !turns.send_responses(&mut http1, cx) {
             turns.clients.connections.totals().streams.give_back();
+            give_back(cells, turns);
             return turns.close(http1, CloseReason::Client, cx);
         }
-        self.open(http1, start, framed, turns, cx);
+        self.open(http1, start, (framed, cells), turns, cx);
     }
 
     /// The head of the response is sent, or waits in the connection.
@@ -130,7 +180,7 @@ impl Streams {
         &mut self,
         http1: Box<Http1>,
         start: &StreamStart,
-        framed: Framed,
+        (framed, client): (Framed, Option<ClientCells>),
         turns: &mut Turns,
         cx: &mut EdgeContext<'_, I>,
     ) {
@@ -148,6 +198,7 @@ impl Streams {
             topic: plan.topic,
             route: plan.id,
             opened: self.opened,
+            client,
             ending: None,
         };
         self.opened = self.opened.wrapping_add(1);
@@ -422,10 +473,22 @@ impl Streams {
         unsubscribe(&stream, cx);
         connection.close(socket, cx.io);
         clients.exchanges.close_stream(stream.exchange);
-        connections.totals().streams.give_back();
+        let totals = connections.totals();
+        totals.streams.give_back();
+        if let Some(client) = stream.client {
+            totals.clients.streams.give_back(client);
+        }
         let metrics = &mut cx.metrics.streams[stream.route.index()];
         metrics.open.down();
         metrics.ended.bump(end);
+    }
+}
+
+/// Gives back a client's place among its streams.
+fn give_back(client: Option<ClientCells>, turns: &Turns) {
+    if let Some(client) = client {
+        let totals = turns.clients.connections.totals();
+        totals.clients.streams.give_back(client);
     }
 }
 

@@ -1,11 +1,14 @@
 //! How a client's turn ends: its responses leave in one write, and its connection is put back,
 //! closed, or read on only to discard what still comes.
 
+use std::net::IpAddr;
+
 use crate::http::{Drained, Fault, Refusal, ResponseContext};
 use crate::metrics::CloseReason;
-use crate::model::{ExchangeId, Instant};
+use crate::model::{ExchangeId, Identity, Instant, Tenant};
 use crate::route::{Failure, Refused};
 use crate::shard::ciphertext::Flushed;
+use crate::shard::client_limits::ClientCells;
 use crate::shard::io::{Io, Read, Remote};
 
 use super::clients::Clients;
@@ -36,6 +39,10 @@ pub(super) struct Turns {
     pub(super) leaving: Leaving,
 }
 
+/// An address has as many connections as it may have.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AddressFull;
+
 impl Turns {
     pub(super) fn new(site: Site, clients: Clients) -> Self {
         Self {
@@ -50,6 +57,25 @@ impl Turns {
     pub(super) fn load(&mut self, site: Site) {
         self.responder.set_cors(site.cors.policies());
         self.site = site;
+    }
+
+    /// Takes a place among the connections of an address. `None`: they are not limited.
+    pub(super) fn take_address(&self, peer: IpAddr) -> Result<Option<ClientCells>, AddressFull> {
+        let settings = &self.site.snapshot.config.settings;
+        let Some(max) = settings.http.address_connections_max else {
+            return Ok(None);
+        };
+        // A proxy has the connections of all its clients.
+        if settings.proxies.iter().any(|it| it.contains(peer)) {
+            return Ok(None);
+        }
+        let clients = &self.clients.connections.totals().clients;
+        let cells = clients.cells(&Tenant::of(&Identity::ANONYMOUS, peer));
+        if clients.connections.take(cells, max) {
+            Ok(Some(cells))
+        } else {
+            Err(AddressFull)
+        }
     }
 
     /// Closes a connection that was taken out, and cancels its exchange.
