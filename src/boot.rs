@@ -269,6 +269,10 @@ pub fn run(config: Config) -> Result<(), BootError> {
     };
     let first_tls = ListenerId(u8::try_from(settings.listen.len()).unwrap_or(u8::MAX));
     let tls = tls.map(|acceptor| (first_tls, acceptor));
+    #[cfg(feature = "planted")]
+    if std::env::var_os("PLANT_PANICS").is_some() {
+        crate::model::plant_panics();
+    }
     let seed = security::random_bytes()?;
     let half = |from: usize| {
         let bytes = seed.iter().skip(from).take(8);

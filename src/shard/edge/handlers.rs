@@ -14,7 +14,9 @@ use crate::http::{
 };
 use crate::log::EventId;
 use crate::metrics::{CommandOutcome, RouteKind, ShardMetrics};
-use crate::model::{ExchangeId, Id as _, Instant, KeyHash, ShardId, Tenant, UnixMillis};
+use crate::model::{
+    ExchangeId, Id as _, Instant, KeyHash, PanicAt, ShardId, Tenant, UnixMillis, panic_if_planted,
+};
 use crate::route::{Failure, Methods, Params, Refused, RouteIndex, Routed, check_params, evaluate};
 use crate::schema::{BodyCheck, BodySchema};
 use crate::shard::client_limits::ClientLimits;
@@ -117,6 +119,7 @@ impl Site {
         connection: SocketId,
         cx: &mut HandlerContext<'_>,
     ) -> Handled {
+        panic_if_planted(PanicAt::Handle, request.path.as_str().as_bytes());
         let mut context = request.context();
         // Pipelined requests are answered before the connection ends.
         context.keep_alive &= request.pipelined || cx.leaving == Leaving::No;

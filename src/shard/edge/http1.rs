@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::config::Http as HttpSettings;
 use crate::http::{Connection, Drain, Drained, HeaderTable, Limits, Received};
-use crate::model::{ExchangeId, Instant};
+use crate::model::{ExchangeId, Instant, PanicAt, panic_if_planted};
 use crate::shard::ciphertext::Flushed;
 use crate::shard::io::{Io, SocketId};
 
@@ -144,6 +144,7 @@ impl Http1 {
         limits: &Limits,
         table: &'b mut HeaderTable,
     ) -> Received<'b> {
+        panic_if_planted(PanicAt::Parse, input);
         self.decoder.receive(input, limits, table)
     }
 
@@ -228,6 +229,12 @@ impl Http1 {
     /// TLS failed. The alert is sent before the connection is closed.
     pub(super) fn on_broken_tls(&mut self) {
         self.phase.on_broken_tls();
+    }
+
+    /// Its bytes made the gateway panic. Nothing of the connection is used again.
+    pub(super) fn on_panic(&mut self) {
+        self.phase.on_panic();
+        self.decoder = Connection::new();
     }
 
     /// The client ended its side and may still read what waits for its socket.

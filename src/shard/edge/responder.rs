@@ -2,11 +2,12 @@
 //! and is written into one buffer, so that a client's turn is one write.
 
 use crate::http::{
-    CorsGrant, CorsPolicies, DateCache, Framed, Response, ResponseContext, StatusCode,
-    write_response,
+    Body, CorsGrant, CorsPolicies, DateCache, Follows, Framed, Response, ResponseContext,
+    StatusCode, write_response,
 };
-use crate::model::UnixMillis;
+use crate::model::{PanicAt, UnixMillis, panic_if_planted};
 use crate::route::{Failure, Refused};
+use crate::shard::guard::guarded;
 
 /// Writes the responses of one turn of one client.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub(super) struct Responder {
     /// Scratch: the fields of a client's quota.
     policy: Vec<u8>,
     limit: Vec<u8>,
+    /// Whether a response of this client could not be written, because that panicked.
+    broken: bool,
     /// The bytes to send. Reused, so that a response allocates nothing.
     out: Vec<u8>,
 }
@@ -38,6 +41,7 @@ impl Responder {
             date_line: Vec::new(),
             policy: Vec::new(),
             limit: Vec::new(),
+            broken: false,
             out: Vec::new(),
         }
     }
@@ -73,7 +77,12 @@ impl Responder {
                 .checked("ratelimit-policy", &self.policy)
                 .checked("ratelimit", &self.limit);
         }
-        write(context, &response, &self.date_line, &mut self.out)
+        let writer = Writer {
+            date_line: &self.date_line,
+            out: &mut self.out,
+            broken: &mut self.broken,
+        };
+        writer.write(context, &response)
     }
 
     /// Writes the response to a CORS preflight. `methods` lists those of the path's routes.
@@ -85,7 +94,12 @@ impl Responder {
     ) -> Responded {
         let cors = &self.cors;
         cors.add_preflight(context.cors, methods, &mut response);
-        write(context, &response, &self.date_line, &mut self.out)
+        let writer = Writer {
+            date_line: &self.date_line,
+            out: &mut self.out,
+            broken: &mut self.broken,
+        };
+        writer.write(context, &response)
     }
 
     /// Writes a response that is no success.
@@ -121,6 +135,12 @@ impl Responder {
         self.out.len()
     }
 
+    /// Whether a response of this client could not be written. The bytes to send end before it, and
+    /// its connection must be closed behind them.
+    pub(super) fn take_broken(&mut self) -> bool {
+        std::mem::take(&mut self.broken)
+    }
+
     /// Takes the bytes to send. Give the buffer back with [`Self::give_back`].
     pub(super) fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.out)
@@ -137,14 +157,30 @@ impl Responder {
     }
 }
 
-fn write(
-    context: ResponseContext,
-    response: &Response<'_>,
-    date_line: &[u8],
-    out: &mut Vec<u8>,
-) -> Responded {
-    Responded {
-        status: response.status(),
-        framed: write_response(response, context, date_line, out),
+/// Where responses are written.
+struct Writer<'a> {
+    date_line: &'a [u8],
+    out: &'a mut Vec<u8>,
+    broken: &'a mut bool,
+}
+
+impl Writer<'_> {
+    fn write(self, context: ResponseContext, response: &Response<'_>) -> Responded {
+        let (status, begun) = (response.status(), self.out.len());
+        let written = guarded(|| {
+            if let Body::Whole(body) = response.content() {
+                panic_if_planted(PanicAt::Encode, body);
+            }
+            write_response(response, context, self.date_line, self.out)
+        });
+        let framed = written.unwrap_or_else(|| {
+            self.out.truncate(begun);
+            *self.broken = true;
+            Framed {
+                follows: Follows::Nothing,
+                close: true,
+            }
+        });
+        Responded { status, framed }
     }
 }

@@ -115,7 +115,8 @@ impl Turns {
         }
     }
 
-    /// Sends what was written in this client's turn. Returns false if the connection is broken.
+    /// Sends what was written in this client's turn. Returns false if the connection is broken, or
+    /// a response could not be written.
     pub(super) fn send_responses<I: Io>(
         &mut self,
         http1: &mut Http1,
@@ -125,6 +126,10 @@ impl Turns {
         cx.metrics.general.sent_bytes.add(out.len() as u64);
         let sent = http1.send(&out, cx.io);
         self.responder.give_back(out);
+        if self.responder.take_broken() {
+            cx.metrics.general.connection_panics.bump();
+            return false;
+        }
         sent
     }
 

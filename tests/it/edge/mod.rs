@@ -15,6 +15,8 @@ mod listening;
 mod machine;
 mod malformed;
 mod output;
+#[cfg(feature = "planted")]
+mod panics;
 mod pressure;
 mod refused_starts;
 mod schemas;
