@@ -51,6 +51,8 @@ mod split;
 mod status;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vectors;
 
 pub use ::http::StatusCode;
 pub use accept::accepts;
