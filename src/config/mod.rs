@@ -51,6 +51,7 @@ pub use kind::{BrokerAddress, SECRET_BYTES_MAX, SecretSource};
 pub use load::{Loaded, Reason, load};
 pub use memory::{
     BARRIER_BYTES_MAX, BODY_CHECKS_MAX, CATCH_UP_PIECES_MAX, CLIENT_LIMITS_BYTES, Cap,
+    GZIP_CACHE_BYTES_MAX, GZIP_COLLECTIONS_MAX, GZIP_ENCODER_BYTES, GZIP_JOB_BYTES_MAX,
     PAGES_BYTES_MAX, PENDING_PRODUCE_BYTES_MAX, PIECE_BYTES_MAX, STEP_BYTES_MAX, memory_caps,
     memory_sum, memory_table,
 };

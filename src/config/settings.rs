@@ -460,6 +460,9 @@ settings! {
         /// A client whose host acknowledges nothing for this time has vanished, and its connection
         /// is closed (TCP keepalive and `TCP_USER_TIMEOUT`). At least `http.write_timeout`.
         vanished_timeout: Duration = s(30), Time(s(1)..=s(3600)), Restart;
+        /// Whether answers to queries are compressed (gzip) for clients that accept it: values from
+        /// 1 KiB to 512 KiB, and collections. Streams never are.
+        compress: bool = true, Switch, Reload;
         /// Longest wait of a query for another shard, and of a collection for each of its pages.
         query_timeout: Duration = s(10), Time(ms(10)..=s(300)), Reload;
     }

@@ -5,7 +5,7 @@
 //! has another generation, so a late answer is dropped. An exchange knows its connection. Nothing
 //! here assumes that a connection has one exchange only.
 
-use crate::config::{BODY_CHECKS_MAX, OneWayStatus};
+use crate::config::{BODY_CHECKS_MAX, GZIP_COLLECTIONS_MAX, OneWayStatus};
 use crate::http::{IfNoneMatch, ResponseContext};
 use crate::model::{
     CommandKey, ExchangeId, Instant, RouteId, ShardId, TopicId, UnixMillis, u32_of,
@@ -70,6 +70,8 @@ pub(super) enum Wants {
         owner: ShardId,
         /// The request's `If-None-Match`, for a 304 if it matches.
         condition: Option<Box<IfNoneMatch>>,
+        /// Whether the client takes gzip.
+        takes_gzip: bool,
     },
     /// Pages of a collection, one slice after another.
     Pages(Box<Collection>),
@@ -133,6 +135,8 @@ pub(super) struct Exchanges {
     free_requests: Vec<u32>,
     /// Bodies that are checked outside the shard, also those of clients that have disconnected.
     body_checks: usize,
+    /// Collections that are compressed.
+    gzips: usize,
 }
 
 impl Exchanges {
@@ -144,6 +148,7 @@ impl Exchanges {
             requests: Vec::new(),
             free_requests: Vec::new(),
             body_checks: 0,
+            gzips: 0,
         }
     }
 
@@ -226,6 +231,15 @@ impl Exchanges {
         self.body_checks = self.body_checks.saturating_sub(1);
     }
 
+    /// Counts a collection that is compressed, until its request is closed. Returns false at
+    /// [`GZIP_COLLECTIONS_MAX`].
+    #[must_use]
+    pub(super) const fn take_gzip(&mut self) -> bool {
+        let free = self.gzips < GZIP_COLLECTIONS_MAX;
+        self.gzips += free as usize;
+        free
+    }
+
     /// Opens an exchange for an event stream on a connection.
     pub(super) fn open_stream(&mut self, connection: SocketId) -> ExchangeId {
         self.open(Exchange::Stream(connection))
@@ -288,7 +302,13 @@ impl Exchanges {
         };
         self.close(id);
         self.free_requests.push(at);
-        self.requests[at as usize].take()
+        let request = self.requests[at as usize].take();
+        if let Some(Wants::Pages(collection)) = request.as_ref().map(|it| &it.wants)
+            && collection.is_compressed()
+        {
+            self.gzips -= 1;
+        }
+        request
     }
 
     /// Closes the exchange of a stream.

@@ -9,8 +9,9 @@ use std::time::Duration;
 use crate::command::CommandLocation;
 use crate::config::Partitioner;
 use crate::http::{
-    CorsGrant, Fault, Framed, IfNoneMatch, JSON, Method, Prefer, Refusal, Request, Response,
-    ResponseContext, StatusCode, is_preflight, last_event_id,
+    CorsGrant, Fault, Framed, GZIP, GZIP_BYTES_MIN, IfNoneMatch, JSON, Method, Prefer, Refusal,
+    Representation, Request, Response, ResponseContext, StatusCode, VARY_ENCODING, accepts_gzip,
+    is_preflight, last_event_id,
 };
 use crate::log::EventId;
 use crate::metrics::{CommandOutcome, RouteKind, ShardMetrics};
@@ -21,7 +22,7 @@ use crate::route::{Failure, Methods, Params, Refused, RouteIndex, Routed, check_
 use crate::schema::{BodyCheck, BodySchema};
 use crate::shard::client_limits::ClientLimits;
 use crate::shard::io::SocketId;
-use crate::shard::message::{ControlMessage, HomeMessage, PollRequest, ProjectionMessage};
+use crate::shard::message::{ControlMessage, Found, HomeMessage, PollRequest, ProjectionMessage};
 use crate::shard::outbox::Outbox;
 use crate::shard::projection::Projection;
 use crate::shard::projections::Projections;
@@ -31,10 +32,11 @@ use super::body_check::{Checked, check_in_turn, check_type};
 use super::collection::{Collection, Extent};
 use super::commands::{CommandMaker, check_head};
 use super::exchanges::{Exchanges, OnceAppended, OpenRequest, Wants};
+use super::gzip_cache::GzipCache;
 use super::inputs::{identity_of, inputs};
 use super::leaving::Leaving;
 use super::responder::{Responded, Responder};
-use super::responses::{class, refuse_located, respond_found, validated};
+use super::responses::{QueryContext, class, refuse_located, respond_found, validated};
 use super::route_rates::{RateContext, Rated};
 use super::site::Site;
 
@@ -77,6 +79,7 @@ pub(super) struct HandlerContext<'a> {
     /// What single clients use, over all shards.
     pub(super) clients: &'a ClientLimits,
     pub(super) responder: &'a mut Responder,
+    pub(super) gzip: &'a mut GzipCache,
     pub(super) exchanges: &'a mut Exchanges,
     pub(super) commands: &'a mut CommandMaker,
     pub(super) projections: &'a Projections,
@@ -442,8 +445,14 @@ impl Site {
         if owner == cx.me {
             let found = projection.find(hash, &key, partition);
             let age = cx.projections.age(topic, cx.now);
-            let (responder, context) = (&mut *cx.responder, asked.context);
-            let responded = respond_found(responder, context, &found, condition.as_ref(), age);
+            let large = matches!(&found, Found::Entry { value, .. } if is_large(value));
+            let query = QueryContext {
+                condition: condition.as_ref(),
+                age,
+                gzip: self.http().compress.then_some(&mut *cx.gzip),
+                takes_gzip: large && accepts_gzip(&asked.request.headers),
+            };
+            let responded = respond_found(cx.responder, asked.context, &found, query);
             return Ok(Outcome::Responded(responded));
         }
         let condition = condition.map(Box::new);
@@ -453,7 +462,11 @@ impl Site {
             began: cx.now,
             route: id,
             topic,
-            wants: Wants::Record { owner, condition },
+            wants: Wants::Record {
+                owner,
+                condition,
+                takes_gzip: self.http().compress && accepts_gzip(&asked.request.headers),
+            },
         });
         let get = ProjectionMessage::Get {
             exchange,
@@ -474,12 +487,30 @@ impl Site {
         asked: Asked<'_, '_, '_>,
         cx: &mut HandlerContext<'_>,
     ) -> Outcome {
-        let etag = projection.collection_etag();
+        let mut etag = projection.collection_etag();
         let age = cx.projections.age(topic, cx.now);
-        let mut response = validated(&etag, condition, age);
-        let same = response.status() == StatusCode::NOT_MODIFIED;
+        let known = condition.and_then(|it| it.representation(&etag));
+        let same = known.is_some();
+        let compress = self.http().compress;
+        let wanted = compress && !same && accepts_gzip(&asked.request.headers);
+        // A HEAD announces what a GET would get, and takes no encoder for it.
+        let gzip = wanted && (asked.context.head_only || cx.exchanges.take_gzip());
+        if gzip || known == Some(Representation::Gzip) {
+            etag = etag.in_gzip();
+        }
+        let status = match known {
+            Some(_) => StatusCode::NOT_MODIFIED,
+            None => StatusCode::OK,
+        };
+        let mut response = validated(&etag, age, status);
+        if compress {
+            response.fixed(&VARY_ENCODING);
+        }
         if !same {
             response.fixed(&JSON).pieces();
+        }
+        if gzip {
+            response.fixed(&GZIP);
         }
         let responded = cx.responder.respond(asked.context, response);
         if same || asked.context.head_only {
@@ -493,7 +524,8 @@ impl Site {
             first: layout.first_slice(),
             last: ShardId(layout.shards - 1),
         };
-        let collection = Box::new(Collection::new(responded.framed, extent));
+        let gzip = gzip.then(Box::default);
+        let collection = Box::new(Collection::new(responded.framed, extent, gzip));
         let exchange = cx.exchanges.open_request(OpenRequest {
             connection: asked.connection,
             context: asked.context,
@@ -576,6 +608,11 @@ fn not_found(
     let responded = cx.responder.refuse(context, &refused);
     cx.metrics.general.unrouted.bump(class(responded.status));
     responded
+}
+
+/// Whether a value is large enough to be compressed.
+const fn is_large(value: &[u8]) -> bool {
+    value.len() >= GZIP_BYTES_MIN
 }
 
 /// The names of methods, as `Allow` lists them.

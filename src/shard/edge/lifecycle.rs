@@ -195,7 +195,8 @@ impl Edge {
                 self.serve_client(http1, cx);
             }
         }
-        false
+        self.turns.gzip.step();
+        self.turns.gzip.has_work()
     }
 
     fn serve_client<I: Io>(&mut self, mut http1: Box<Http1>, cx: &mut EdgeContext<'_, I>) {

@@ -13,6 +13,7 @@
 //! | [`Answers`](answers::Answers) | what other shards answer; the pages of collections |
 //! | [`Streams`](streams::Streams) | event streams: begin, delivery, end, drain |
 //! | [`Collection`](collection::Collection) | one collection, page by page |
+//! | [`GzipCache`](gzip_cache::GzipCache) | values that were compressed for clients |
 //! | [`Site`](site::Site) | what follows from a snapshot: routes, limits; the handlers |
 //! | [`RouteCors`](route_cors::RouteCors) | which pages of other origins may use which route |
 //! | [`RouteRates`](route_rates::RouteRates) | how often one client may use a route |
@@ -30,6 +31,7 @@ mod commands;
 mod connections;
 mod context;
 mod exchanges;
+mod gzip_cache;
 mod handlers;
 mod http1;
 mod inputs;

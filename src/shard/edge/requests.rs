@@ -247,6 +247,7 @@ fn handlers<'a>(
         leaving: turns.leaving,
         clients: &turns.clients.connections.totals().clients,
         responder: &mut turns.responder,
+        gzip: &mut turns.gzip,
         exchanges: &mut turns.clients.exchanges,
         commands,
         projections: rest.projections,

@@ -14,6 +14,7 @@ use crate::shard::io::{Io, Read, Remote};
 use super::clients::Clients;
 use super::context::EdgeContext;
 use super::exchanges::OpenRequest;
+use super::gzip_cache::GzipCache;
 use super::http1::Http1;
 use super::leaving::Leaving;
 use super::phase::Phase;
@@ -36,6 +37,7 @@ pub(super) struct Turns {
     pub(super) site: Site,
     pub(super) clients: Clients,
     pub(super) responder: Responder,
+    pub(super) gzip: GzipCache,
     pub(super) leaving: Leaving,
 }
 
@@ -49,6 +51,7 @@ impl Turns {
             responder: Responder::new(site.cors.policies()),
             site,
             clients,
+            gzip: GzipCache::default(),
             leaving: Leaving::No,
         }
     }
