@@ -453,6 +453,10 @@ settings! {
         /// Added to `http.head_timeout`: the time from the first byte of a request to the end of
         /// its body.
         body_timeout: Duration = s(30), Time(ms(100)..=s(3600)), Reload;
+        /// Bytes per second of a request body, counted from 5 s after its beginning. A client that
+        /// is slower over the whole of its body gets 408, before `http.body_timeout` has passed.
+        body_rate_min: Option<usize> = Some(240),
+            Maybe(Size(1..=MIB), "no least rate"), Reload;
         /// How long a connection may be idle between requests.
         idle_timeout: Duration = s(75), Time(ms(100)..=s(86_400)), Reload;
         /// A client that accepts no byte for this time, while bytes wait for it, is disconnected.

@@ -17,6 +17,9 @@ use super::transport::{Sent, Transport};
 /// The first byte of every response (RFC 9112 4: `HTTP-name` is case-sensitive).
 const RESPONSE_BEGINS: [u8; 1] = *b"H";
 
+/// How long a body may come at any rate: a slow start of TCP, a client that composes it.
+const BODY_RATE_GRACE: Duration = Duration::from_secs(5);
+
 /// How long input after the last response is discarded.
 const DISCARD_TIME: Duration = Duration::from_secs(1);
 
@@ -56,6 +59,9 @@ pub(super) struct Http1 {
     idle_since: Option<Instant>,
     /// When the first byte of a partially received request came.
     started: Option<Instant>,
+    /// Since when the body of a partially received request is awaited, and the bytes that were
+    /// here then.
+    body_since: Option<(Instant, usize)>,
     /// Since when the socket has taken nothing although bytes wait for it.
     stalled: Option<Instant>,
     /// What [`Connections`](super::connections::Connections) last counted for the connection.
@@ -85,6 +91,7 @@ impl Http1 {
             deadline,
             idle_since: Some(now),
             started: None,
+            body_since: None,
             stalled: None,
             counted: MemoryUsed::default(),
             queued: false,
@@ -364,6 +371,9 @@ impl Http1 {
         } else {
             self.started = None;
         }
+        let here = self.decoder.kept();
+        let awaits_body = self.started.is_some() && self.decoder.awaits_body();
+        self.body_since = awaits_body.then(|| self.body_since.unwrap_or((now, here)));
         self.deadline = match (self.phase, self.started) {
             (Phase::Discarding | Phase::Lingering, _) => now.after(DISCARD_TIME),
             // Until the handshake is done, the deadline that the accept has set applies.
@@ -372,12 +382,23 @@ impl Http1 {
                 let idle_since = *self.idle_since.get_or_insert(now);
                 idle_since.after(settings.idle_timeout)
             }
-            (Phase::Reading, Some(began)) if self.decoder.awaits_body() => {
-                began.after(settings.head_timeout + settings.body_timeout)
+            (Phase::Reading, Some(began)) if awaits_body => {
+                let whole = began.after(settings.head_timeout + settings.body_timeout);
+                whole.min(self.body_rate_deadline(settings.body_rate_min))
             }
             (Phase::Reading, Some(began)) => began.after(settings.head_timeout),
             (Phase::Waiting | Phase::Sending | Phase::Closing, _) => self.deadline,
         };
+    }
+
+    /// When more of the body must be here than is now, for it to come at the least rate.
+    fn body_rate_deadline(&self, rate: Option<usize>) -> Instant {
+        let (Some((since, before)), Some(rate)) = (self.body_since, rate) else {
+            return Instant::MAX;
+        };
+        let received = self.decoder.kept().saturating_sub(before) as u64;
+        let micros = received.saturating_mul(1_000_000) / rate.max(1) as u64;
+        since.after(BODY_RATE_GRACE + Duration::from_micros(micros))
     }
 
     /// When the connection must be looked at: its phase takes too long, or its socket takes

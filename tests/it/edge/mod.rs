@@ -2,12 +2,14 @@
 
 mod barriers;
 mod brokers;
+mod compression;
 mod cors;
 mod denied;
 mod early_answers;
 mod framing;
 mod groups;
 mod held_up;
+mod hostile;
 mod impatient;
 mod leaving;
 mod limits;
