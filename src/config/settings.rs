@@ -432,8 +432,8 @@ settings! {
     http "http": Http {
         /// Connections from clients. Beyond it, new ones are closed at once.
         connections_max: usize = 100_000, Count(16..=10_000_000), Restart;
-        /// Connections from one address (IPv6: from one /64 network). Beyond it, new ones are closed
-        /// at once. Proxies of `proxies` have no such limit.
+        /// Connections from one address (IPv6: from one /64 network). Beyond it, new ones are
+        /// closed at once. Proxies of `proxies` have no such limit.
         address_connections_max: Option<u32> = None,
             Maybe(Count(1..=10_000_000), "no limit"), Restart;
         /// Bytes of a request line and its headers. Beyond it: 431.

@@ -53,7 +53,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
-mod vectors;
+mod vector_tests;
 
 pub use ::http::StatusCode;
 pub use accept::accepts;

@@ -20,7 +20,7 @@ use crate::model::{
 };
 use crate::route::{Failure, Methods, Params, Refused, RouteIndex, Routed, check_params, evaluate};
 use crate::schema::{BodyCheck, BodySchema};
-use crate::shard::client_limits::ClientLimits;
+use crate::shard::client_limits::{ClientCells, ClientLimits};
 use crate::shard::io::SocketId;
 use crate::shard::message::{ControlMessage, Found, HomeMessage, PollRequest, ProjectionMessage};
 use crate::shard::outbox::Outbox;
@@ -102,7 +102,6 @@ impl HandlerContext<'_> {
     const fn rate(&self) -> RateContext<'_> {
         RateContext {
             clients: self.clients,
-            peer: self.peer,
             now: self.now,
         }
     }
@@ -137,7 +136,8 @@ impl Site {
             Routed::NotFound => return Handled::Done(not_found(request, context, cx).framed),
         };
         context.cors = self.cors.grant(matched.route, request);
-        let rated = self.count_request(matched.route, request, cx.rate());
+        let client = self.client_of(matched.route, request, cx.peer);
+        let rated = self.rates.count(matched.route, client, cx.rate());
         context.quota = rated.quota;
         let asked = Asked {
             request,
@@ -183,6 +183,19 @@ impl Site {
         let times = &mut cx.metrics.general.request_time;
         times.at(kind).record(Duration::ZERO);
         Handled::Done(responded.framed)
+    }
+
+    /// Finds the client of a request, as the rate of a route counts it.
+    fn client_of<'a>(
+        &'a self,
+        route: RouteIndex,
+        request: &'a Request<'_>,
+        peer: IpAddr,
+    ) -> impl FnOnce(&ClientLimits) -> ClientCells + 'a {
+        move |clients| {
+            let tenant = self.tenant(peer, request);
+            clients.cells_at(&tenant, self.route_id(route))
+        }
     }
 
     /// Sends a command to its home, which decides it.
@@ -345,7 +358,8 @@ impl Site {
             }
         };
         context.cors = self.cors.grant(matched.route, request);
-        let rated = self.preview_request(matched.route, request, cx.rate());
+        let client = self.client_of(matched.route, request, cx.peer);
+        let rated = self.rates.preview(matched.route, client, cx.rate());
         context.quota = rated.quota;
         let RouteIndex::Command(index) = matched.route else {
             return false;

@@ -1,18 +1,14 @@
 //! Rate limits by route: how often one client may ask.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::config::{Config, Rate, RouteEdge};
-use crate::http::{Quota, Request};
+use crate::http::Quota;
 use crate::metrics::ShardMetrics;
-use crate::model::{Id as _, Instant, RouteId, Tenant};
+use crate::model::{Id as _, Instant, RouteId};
 use crate::route::{Failure, Refused, RouteIndex};
-use crate::shard::client_limits::{ClientCells, ClientLimits};
+use crate::shard::client_limits::{ClientCells, ClientLimits, Rates};
 use crate::shard::gcra::{Allowance, Gcra, Verdict};
-
-use super::inputs::identity_of;
-use super::site::Site;
 
 /// The rate limits of a snapshot, by the route's place in the config.
 #[derive(Debug)]
@@ -42,8 +38,6 @@ pub(super) struct Rated {
 #[derive(Clone, Copy)]
 pub(super) struct RateContext<'a> {
     pub(super) clients: &'a ClientLimits,
-    /// The other end of the connection, which may be a proxy.
-    pub(super) peer: IpAddr,
     pub(super) now: Instant,
 }
 
@@ -58,6 +52,56 @@ impl RouteRates {
             commands: config.commands.iter().map(|it| rate(&it.edge)).collect(),
             queries: config.queries.iter().map(|it| rate(&it.edge)).collect(),
             streams: config.streams.iter().map(|it| rate(&it.edge)).collect(),
+        }
+    }
+
+    /// Counts a request of a client against the rate of its route. `client` is called only if there
+    /// is a rate.
+    pub(super) fn count(
+        &self,
+        route: RouteIndex,
+        client: impl FnOnce(&ClientLimits) -> ClientCells,
+        cx: RateContext<'_>,
+    ) -> Rated {
+        self.decide(route, client, cx, |rates, limit, cells| {
+            rates.decide(limit, cells, cx.now)
+        })
+    }
+
+    /// Like [`Self::count`] for a request that is not complete yet: it is not counted.
+    pub(super) fn preview(
+        &self,
+        route: RouteIndex,
+        client: impl FnOnce(&ClientLimits) -> ClientCells,
+        cx: RateContext<'_>,
+    ) -> Rated {
+        self.decide(route, client, cx, |rates, limit, cells| {
+            limit.decide(rates.state(cells), cx.now)
+        })
+    }
+
+    fn decide(
+        &self,
+        route: RouteIndex,
+        client: impl FnOnce(&ClientLimits) -> ClientCells,
+        cx: RateContext<'_>,
+        verdict: impl FnOnce(&Rates, &Gcra, ClientCells) -> Verdict,
+    ) -> Rated {
+        let Some(rate) = self.of(route) else {
+            return Rated {
+                quota: None,
+                wait: None,
+            };
+        };
+        let (cells, rates) = (client(cx.clients), &cx.clients.rates);
+        let verdict = verdict(rates, &rate.limit, cells);
+        let due = rates.state(cells);
+        Rated {
+            quota: Some(rate.quota(rate.limit.allowance(due, cx.now))),
+            wait: match verdict {
+                Verdict::Pass { .. } => None,
+                Verdict::Wait(wait) => Some(wait),
+            },
         }
     }
 
@@ -85,81 +129,6 @@ impl RouteRate {
             per_s: seconds(self.rate.per),
             left: requests,
             full_after_s: seconds(full_after),
-        }
-    }
-}
-
-impl Site {
-    /// Counts a request against the rate of its route and client.
-    pub(super) fn count_request(
-        &self,
-        route: RouteIndex,
-        request: &Request<'_>,
-        cx: RateContext<'_>,
-    ) -> Rated {
-        let Some(rate) = self.rates.of(route) else {
-            return Rated {
-                quota: None,
-                wait: None,
-            };
-        };
-        let cells = self.rate_cells(route, request, cx);
-        let verdict = cx.clients.rates.decide(&rate.limit, cells, cx.now);
-        let due = cx.clients.rates.state(cells);
-        Rated {
-            quota: Some(rate.quota(rate.limit.allowance(due, cx.now))),
-            wait: match verdict {
-                Verdict::Pass { .. } => None,
-                Verdict::Wait(wait) => Some(wait),
-            },
-        }
-    }
-
-    /// Like [`Self::count_request`] for a request that is not complete yet: it is not counted.
-    pub(super) fn preview_request(
-        &self,
-        route: RouteIndex,
-        request: &Request<'_>,
-        cx: RateContext<'_>,
-    ) -> Rated {
-        let Some(rate) = self.rates.of(route) else {
-            return Rated {
-                quota: None,
-                wait: None,
-            };
-        };
-        let due = cx.clients.rates.state(self.rate_cells(route, request, cx));
-        Rated {
-            quota: Some(rate.quota(rate.limit.allowance(due, cx.now))),
-            wait: match rate.limit.decide(due, cx.now) {
-                Verdict::Pass { .. } => None,
-                Verdict::Wait(wait) => Some(wait),
-            },
-        }
-    }
-
-    fn rate_cells(
-        &self,
-        route: RouteIndex,
-        request: &Request<'_>,
-        cx: RateContext<'_>,
-    ) -> ClientCells {
-        let tenant = self.tenant(cx.peer, request);
-        cx.clients.cells_at(&tenant, self.route_id(route))
-    }
-
-    /// Whose limits a request counts against.
-    pub(super) fn tenant(&self, peer: IpAddr, request: &Request<'_>) -> Tenant {
-        let address = self.client_address(peer, request);
-        Tenant::of(&identity_of(request), address)
-    }
-
-    /// The number of a route.
-    pub(super) fn route_id(&self, route: RouteIndex) -> RouteId {
-        match route {
-            RouteIndex::Command(at) | RouteIndex::Location(at) => self.snapshot.commands[at].id,
-            RouteIndex::Query(at) => self.snapshot.queries[at].id,
-            RouteIndex::Stream(at) => self.snapshot.streams[at].id,
         }
     }
 }

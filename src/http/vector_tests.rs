@@ -284,7 +284,8 @@ const SMUGGLING: &[Group] = &[
         around: Around::Bytes,
         read: Read::Requests(2),
         vectors: &[
-            "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nGET GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nGET \
+             GET / HTTP/1.1\r\nHost: x\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n\
              GET / HTTP/1.1\r\nHost: x\r\n\r\n",
         ],
