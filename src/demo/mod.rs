@@ -11,6 +11,7 @@ mod addresses;
 mod child;
 #[cfg(test)]
 mod child_tests;
+mod faults;
 pub mod listener;
 mod outside;
 mod page;
@@ -20,6 +21,7 @@ mod parent;
 mod payments;
 mod service;
 mod topics;
+mod watchers;
 
 pub use child::GatewayError;
 pub use parent::{DemoArgs, DemoError, Output, run};
