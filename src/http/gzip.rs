@@ -31,8 +31,8 @@ pub fn accepts_gzip(headers: &Headers<'_>) -> bool {
     named.or(any).unwrap_or(false)
 }
 
-/// Whether content of this type becomes smaller: text, JSON, XML. Images and archives are compressed
-/// already.
+/// Whether content of this type becomes smaller: text, JSON, XML. Images and archives are
+/// compressed already.
 #[must_use]
 pub fn is_compressible(content_type: &str) -> bool {
     let essence = content_type.split(';').next().unwrap_or_default().trim();
