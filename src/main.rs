@@ -122,6 +122,20 @@ fn dispatch(invocation: Invocation, colours: bool) -> ExitCode {
                 Output::Json => config::settings_json(&loaded),
             })
         }),
+        Invocation::Healthcheck { config, live } => {
+            with(
+                config,
+                colours,
+                config::load,
+                |loaded| match boot::healthcheck(&loaded.config, live) {
+                    Ok(answer) => print(&format!("{answer}\n")),
+                    Err(why) => {
+                        print_stderr(&why);
+                        ExitCode::FAILURE
+                    }
+                },
+            )
+        }
         Invocation::Version => print(concat!("sluicegate ", env!("CARGO_PKG_VERSION"), "\n")),
     }
 }

@@ -7,14 +7,20 @@ mod body_checks;
 mod health;
 mod process;
 mod signal;
+mod tls_status;
 mod token;
 #[cfg(feature = "demo")]
 mod topics;
+mod watched_files;
 
-pub use admin::{Admin, AdminSettings, AskShard, CONNECTIONS_MAX as ADMIN_CONNECTIONS_MAX};
+pub use admin::{
+    Admin, AdminAccess, AdminSettings, AskShard, CONNECTIONS_MAX as ADMIN_CONNECTIONS_MAX,
+};
 pub use body_checks::BodyChecks;
 pub use health::{ANSWER_WAIT, RouteNeeds, merged, route_state};
 pub use signal::{Signals, Stop};
+pub use tls_status::TlsStatus;
 pub use token::Tokens;
 #[cfg(feature = "demo")]
 pub use topics::{EnsureError, Ensured, TopicSpec, ensure_topics};
+pub use watched_files::{FileChange, WatchedFiles};

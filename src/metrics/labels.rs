@@ -75,6 +75,10 @@ labels! {
         Descriptors = "descriptors",
         /// One shard had no free socket slot.
         Sockets = "sockets",
+        /// The setting `tls.handshakes_max` was reached.
+        Handshakes = "handshakes",
+        /// The listener has the PROXY protocol, and the client is not one of `proxies`.
+        Proxy = "proxy",
     }
 
     /// Why a stream was closed at once. Its client got 200 and the time to wait.

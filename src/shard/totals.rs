@@ -6,6 +6,7 @@
 //! stream begins or ends, and when a request or response does not fit into one turn. A request that
 //! is read and answered in one turn changes none, unless its route has a rate.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::client_limits::ClientLimits;
@@ -21,6 +22,8 @@ pub struct ClientTotals {
     refused: AtomicU64,
     /// Open event streams, which also count as connections.
     pub(super) streams: Total,
+    /// Connections in their TLS handshake.
+    handshakes: Total,
     /// Bytes of partially received requests, and of requests pipelined behind a waiting one.
     pub(super) request_bytes: Total,
     /// Bytes of responses that sockets have not taken.
@@ -35,6 +38,7 @@ impl ClientTotals {
         Self {
             clients: ClientLimits::new(key),
             connections: Total::default(),
+            handshakes: Total::default(),
             refused: AtomicU64::default(),
             streams: Total::default(),
             request_bytes: Total::default(),
@@ -61,6 +65,24 @@ impl ClientTotals {
     /// Gives back a connection's place.
     pub(super) fn give_back_connection(&self) {
         self.connections.give_back();
+    }
+}
+
+/// A place of one of the connections in their TLS handshake. Dropping it gives the place back.
+#[derive(Debug)]
+pub(super) struct HandshakePlace(Arc<ClientTotals>);
+
+impl HandshakePlace {
+    /// Takes one of `max` places. `None` if all are taken.
+    pub(super) fn take(totals: &Arc<ClientTotals>, max: usize) -> Option<Self> {
+        let taken = totals.handshakes.take(max);
+        taken.then(|| Self(totals.clone()))
+    }
+}
+
+impl Drop for HandshakePlace {
+    fn drop(&mut self) {
+        self.0.handshakes.give_back();
     }
 }
 
@@ -115,6 +137,15 @@ mod tests {
         assert_eq!((taken, total.get(), total.take(250)), (250, 250, false));
         total.give_back();
         assert!(total.take(250));
+    }
+
+    #[test]
+    fn a_handshake_gives_its_place_back_however_it_ends() {
+        let totals = Arc::new(ClientTotals::new([1, 2]));
+        let first = HandshakePlace::take(&totals, 1).expect("free");
+        assert!(HandshakePlace::take(&totals, 1).is_none());
+        drop(first);
+        assert!(HandshakePlace::take(&totals, 1).is_some());
     }
 
     #[test]
