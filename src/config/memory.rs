@@ -20,6 +20,9 @@ pub const GZIP_ENCODER_BYTES: usize = 512 * KIB;
 const SHARD_BYTES: usize = 8 * MIB;
 /// Bytes of a connection with its state and an idle stream. Buffers in use are counted apart.
 const CONNECTION_BYTES: usize = KIB;
+/// What a connection of HTTP/2 has beyond one of HTTP/1.1: the buffers and tables of h2 for
+/// reading, writing and compressing heads, and `http2.streams_max` streams.
+const HTTP2_CONNECTION_BYTES: usize = 64 * KIB;
 /// An in-flight command with a waiter: keys, deadline, place in the tables.
 const OPEN_COMMAND_BYTES: usize = 512;
 
@@ -119,6 +122,16 @@ pub fn memory_caps(config: &Config, shards: u16) -> Vec<Cap> {
             "http.connections_max",
             s.http.connections_max,
             CONNECTION_BYTES,
+        ),
+        cap(
+            "connections of HTTP/2",
+            "http2.connections_max",
+            if s.http2.enabled {
+                s.http2.connections_max.min(s.http.connections_max)
+            } else {
+                0
+            },
+            HTTP2_CONNECTION_BYTES,
         ),
         cap(
             "request bodies",

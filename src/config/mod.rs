@@ -71,9 +71,9 @@ pub use routes::{
     OWN_SEGMENT, OneWayStatus, Partitioner, QueryRoute, SchemaFile, Slow, Start, StreamRoute,
 };
 pub use settings::{
-    Admin, Apply, Auth, BATCH_BYTES_MAX, Cache, ClientAuth, Commands, Cors, Health, Http, Kafka,
-    KafkaSasl, KafkaTls, Log, LogFormat, LogLevel, Mechanism, ProxyHeader, Setting, Settings,
-    Streams, TABLE, TOPIC_IN_FLIGHT_BYTES_MIN, Tls,
+    Admin, Apply, Auth, BATCH_BYTES_MAX, Cache, ClientAuth, Commands, Cors, HTTP2_STREAMS_MAX,
+    Health, Http, Http2, Kafka, KafkaSasl, KafkaTls, Log, LogFormat, LogLevel, Mechanism,
+    ProxyHeader, Setting, Settings, Streams, TABLE, TOPIC_IN_FLIGHT_BYTES_MIN, Tls,
 };
 pub use show::{
     routes_json, routes_text, settings_json, settings_text, verdict_json, verdict_text,

@@ -22,6 +22,9 @@ pub const BATCH_BYTES_MAX: usize = 512 * MIB;
 /// The least that a config may set for `kafka.topic_in_flight_bytes_max`.
 pub const TOPIC_IN_FLIGHT_BYTES_MIN: usize = 4 * MIB;
 
+/// The most that a config may set for `http2.streams_max`.
+pub const HTTP2_STREAMS_MAX: usize = 200;
+
 /// Whether a change of a setting takes effect with a reload or needs a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Apply {
@@ -520,6 +523,19 @@ settings! {
         compress: bool = true, Switch, Reload;
         /// Longest wait of a query for another shard, and of a collection for each of its pages.
         query_timeout: Duration = s(10), Time(ms(10)..=s(300)), Reload;
+    }
+
+    "HTTP/2"
+    /// HTTP/2: over TLS for clients that choose it, and without TLS for clients that know that they
+    /// may (h2c with prior knowledge).
+    http2 "http2": Http2 {
+        /// Whether clients may use HTTP/2.
+        enabled: bool = true, Switch, Restart;
+        /// Connections of HTTP/2. At the limit, new TLS clients are offered HTTP/1.1 only, and
+        /// others are sent away (GOAWAY).
+        connections_max: usize = 10_000, Count(1..=1_000_000), Reload;
+        /// Requests and streams at a time on one connection. A client waits with more.
+        streams_max: usize = 100, Count(1..=HTTP2_STREAMS_MAX), Reload;
     }
 
     "CORS"

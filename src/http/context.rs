@@ -7,6 +7,8 @@ pub enum Version {
     Http10,
     /// HTTP/1.1: chunks, and the connection stays open unless asked otherwise.
     Http11,
+    /// HTTP/2: frames of one stream among others, on a connection that stays open.
+    Http2,
 }
 
 /// What a response says about cross-origin use.

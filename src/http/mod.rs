@@ -35,6 +35,7 @@ mod framed;
 mod gzip;
 mod head;
 mod headers;
+pub mod http2;
 mod idempotency;
 mod last_event_id;
 mod limits;

@@ -75,6 +75,8 @@ labels! {
         Descriptors = "descriptors",
         /// One shard had no free socket slot.
         Sockets = "sockets",
+        /// The setting `http2.connections_max` was reached. The client was sent GOAWAY.
+        Http2 = "http2",
         /// The setting `tls.handshakes_max` was reached.
         Handshakes = "handshakes",
         /// The listener has the PROXY protocol, and the client is not one of `proxies`.
@@ -95,6 +97,28 @@ labels! {
         ClientStreams = "client_streams",
         /// The process is draining before its end.
         Draining = "draining",
+    }
+
+    /// Which end reset a stream of HTTP/2.
+    "by" ResetBy {
+        /// The client, which no longer needs the response.
+        Client = "client",
+        /// The gateway: the client broke a rule, or the response could not be completed.
+        Gateway = "gateway",
+    }
+
+    /// Why the gateway sent GOAWAY to a client of HTTP/2.
+    "cause" GoAwayCause {
+        /// The process is draining before its end.
+        Drain = "drain",
+        /// No stream was open for `http.idle_timeout`, or a head was not complete in time.
+        Idle = "idle",
+        /// The client broke a rule of the protocol.
+        Violation = "violation",
+        /// The client sent too many frames that ask for nothing, or reset too many streams.
+        Flood = "flood",
+        /// The setting `http2.connections_max` was reached.
+        Limit = "limit",
     }
 
     /// Why the gateway ended a stream.

@@ -4,8 +4,9 @@
 use super::Histogram;
 use super::family::{By, Counter, Family, Gauge, Seconds};
 use super::labels::{
-    AcceptRefusal, BarrierFailure, CloseReason, CommandLimit, CommandOutcome, IgnoredReply,
-    KafkaApi, KafkaFailure, RouteKind, StatusClass, StreamEnd, StreamRefusal,
+    AcceptRefusal, BarrierFailure, CloseReason, CommandLimit, CommandOutcome, GoAwayCause,
+    IgnoredReply, KafkaApi, KafkaFailure, ResetBy, RouteKind, StatusClass, StreamEnd,
+    StreamRefusal,
 };
 use super::text::Samples;
 
@@ -81,6 +82,12 @@ groups! {
         connections_accepted: Counter = "connections_accepted_total",
         /// Open connections from clients.
         connections_open: Gauge = "connections_open",
+        /// Open connections from clients that speak HTTP/2. They are also among the connections.
+        http2_connections_open: Gauge = "http2_connections_open",
+        /// Streams of HTTP/2 that were reset, by the end that reset them.
+        http2_resets: By<ResetBy, Counter> = "http2_resets_total",
+        /// GOAWAY frames that were sent to clients of HTTP/2, by cause.
+        http2_goaways: By<GoAwayCause, Counter> = "http2_goaways_total",
         /// Connections from clients that ended, by reason.
         connections_closed: By<CloseReason, Counter> = "connections_closed_total",
         /// Connections from clients closed at once, before a byte was read, by limit.

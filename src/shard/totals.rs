@@ -20,7 +20,9 @@ pub struct ClientTotals {
     pub(super) connections: Total,
     /// Connections closed at once because `http.connections_max` was reached, since the start.
     refused: AtomicU64,
-    /// Open event streams, which also count as connections.
+    /// Open connections of HTTP/2, which also count as connections.
+    pub(super) http2: Total,
+    /// Open event streams. One of HTTP/1.1 is also a connection.
     pub(super) streams: Total,
     /// Connections in their TLS handshake.
     handshakes: Total,

@@ -67,8 +67,8 @@ const WORDS: [(&str, &[&str], &str); 11] = [
     ),
     (
         "tokio",
-        &["boot", "control", "demo"],
-        "shards have no second runtime",
+        &["boot", "control", "demo", "http"],
+        "shards have no second runtime; `http/` names the traits that h2 reads and writes through",
     ),
     (
         "rskafka",

@@ -21,7 +21,6 @@ use crate::model::{
 use crate::route::{Failure, Methods, Params, Refused, RouteIndex, Routed, check_params, evaluate};
 use crate::schema::{BodyCheck, BodySchema};
 use crate::shard::client_limits::{ClientCells, ClientLimits};
-use crate::shard::io::SocketId;
 use crate::shard::message::{ControlMessage, Found, HomeMessage, PollRequest, ProjectionMessage};
 use crate::shard::outbox::Outbox;
 use crate::shard::projection::Projection;
@@ -31,7 +30,7 @@ use crate::shard::snapshot::{QueryPlan, StreamPlan};
 use super::body_check::{Checked, check_in_turn, check_type};
 use super::collection::{Collection, Extent};
 use super::commands::{CommandMaker, check_head};
-use super::exchanges::{Exchanges, OnceAppended, OpenRequest, Wants};
+use super::exchanges::{Carrier, Exchanges, OnceAppended, OpenRequest, Wants};
 use super::gzip_cache::GzipCache;
 use super::inputs::{identity_of, inputs};
 use super::leaving::Leaving;
@@ -87,12 +86,12 @@ pub(super) struct HandlerContext<'a> {
     pub(super) metrics: &'a mut ShardMetrics,
 }
 
-/// A request and the connection it came from.
+/// A request and what carries its response.
 #[derive(Clone, Copy)]
 struct Asked<'r, 'b, 'p> {
     request: &'r Request<'b>,
     params: &'r Params<'p>,
-    connection: SocketId,
+    carrier: Carrier,
     context: ResponseContext,
     rated: Rated,
 }
@@ -114,11 +113,11 @@ enum Outcome {
 }
 
 impl Site {
-    /// Handles a request of a connection.
+    /// Handles a request. `carrier` is what carries its response.
     pub(super) fn handle(
         &self,
         request: &Request<'_>,
-        connection: SocketId,
+        carrier: Carrier,
         cx: &mut HandlerContext<'_>,
     ) -> Handled {
         panic_if_planted(PanicAt::Handle, request.path.as_str().as_bytes());
@@ -142,7 +141,7 @@ impl Site {
         let asked = Asked {
             request,
             params: &matched.params,
-            connection,
+            carrier,
             context,
             rated,
         };
@@ -245,7 +244,7 @@ impl Site {
         };
         let home = self.snapshot.topic(plan.commands).home;
         let exchange = cx.exchanges.open_request(OpenRequest {
-            connection: asked.connection,
+            carrier: asked.carrier,
             context: asked.context,
             began: cx.now,
             route: plan.id,
@@ -293,7 +292,7 @@ impl Site {
         let deadline = wait_until.after(http.query_timeout);
         let home = self.snapshot.topic(replies).home;
         let exchange = cx.exchanges.open_request(OpenRequest {
-            connection: asked.connection,
+            carrier: asked.carrier,
             context: asked.context,
             began: cx.now,
             route: plan.id,
@@ -471,7 +470,7 @@ impl Site {
         }
         let condition = condition.map(Box::new);
         let exchange = cx.exchanges.open_request(OpenRequest {
-            connection: asked.connection,
+            carrier: asked.carrier,
             context: asked.context,
             began: cx.now,
             route: id,
@@ -541,7 +540,7 @@ impl Site {
         let gzip = gzip.then(Box::default);
         let collection = Box::new(Collection::new(responded.framed, extent, gzip));
         let exchange = cx.exchanges.open_request(OpenRequest {
-            connection: asked.connection,
+            carrier: asked.carrier,
             context: asked.context,
             began: cx.now,
             route: id,

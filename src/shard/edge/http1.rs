@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::config::Http as HttpSettings;
+use crate::http::http2::PREFACE;
 use crate::http::{
     Connection, Drain, Drained, HeaderTable, Limits, ProxyHeader, ProxySource, Received,
 };
@@ -24,7 +25,7 @@ const RESPONSE_BEGINS: [u8; 1] = *b"H";
 const BODY_RATE_GRACE: Duration = Duration::from_secs(5);
 
 /// How long input after the last response is discarded.
-const DISCARD_TIME: Duration = Duration::from_secs(1);
+pub(super) const DISCARD_TIME: Duration = Duration::from_secs(1);
 
 /// Bytes held for a connection, by reason.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,6 +34,17 @@ pub(super) struct MemoryUsed {
     pub(super) requests: usize,
     /// Responses that the socket has not taken.
     pub(super) responses: usize,
+}
+
+/// What the first bytes of a connection are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Preface {
+    /// A part of HTTP/2's preface. More must come.
+    Part,
+    /// The rest of HTTP/2's preface, and how many bytes of the input belong to it.
+    Whole(usize),
+    /// HTTP/1.1. These bytes came before the input.
+    Other(&'static [u8]),
 }
 
 /// An HTTP/1.1 connection. If its response becomes an event stream, it is taken apart with
@@ -48,6 +60,8 @@ pub(super) struct Http1 {
     /// The place among the connections in their handshake, until that is complete.
     handshake: Option<HandshakePlace>,
     decoder: Connection,
+    /// How many bytes of HTTP/2's preface have come. `None`: the connection speaks HTTP/1.1.
+    preface: Option<u8>,
     phase: Phase,
     /// The open exchange. An HTTP/1.1 connection has one at most.
     exchange: Option<ExchangeId>,
@@ -91,6 +105,7 @@ impl Http1 {
             proxy_header: None,
             handshake: None,
             decoder: Connection::new(),
+            preface: None,
             phase: Phase::Reading,
             exchange: None,
             drain: Drain::new(),
@@ -133,6 +148,43 @@ impl Http1 {
             requests: self.decoder.kept(),
             responses: self.backlog(),
         }
+    }
+
+    // HTTP/2.
+
+    /// The client may begin with HTTP/2's preface, because it knows that it may (RFC 9113 3.3).
+    pub(super) const fn expect_preface(&mut self) {
+        self.preface = Some(0);
+    }
+
+    /// Whether the next bytes may belong to HTTP/2's preface.
+    pub(super) const fn may_have_preface(&self) -> bool {
+        self.preface.is_some()
+    }
+
+    /// Compares the first bytes of the connection with HTTP/2's preface.
+    pub(super) fn match_preface(&mut self, input: &[u8]) -> Preface {
+        let matched = usize::from(self.preface.take().unwrap_or(0));
+        let rest = &PREFACE[matched..];
+        let compared = rest.len().min(input.len());
+        if rest[..compared] != input[..compared] {
+            return Preface::Other(&PREFACE[..matched]);
+        }
+        if compared == rest.len() {
+            return Preface::Whole(compared);
+        }
+        self.preface = u8::try_from(matched + compared).ok();
+        Preface::Part
+    }
+
+    /// Whether the client has chosen HTTP/2 in its TLS handshake (RFC 9113 3.2).
+    pub(super) fn has_chosen_http2(&self) -> bool {
+        self.transport.speaks_http2()
+    }
+
+    /// What a connection of HTTP/2 takes over.
+    pub(super) fn into_http2(self) -> (SocketId, IpAddr, Transport, MemoryUsed) {
+        (self.socket, self.peer, self.transport, self.counted)
     }
 
     // What is received.
@@ -213,7 +265,8 @@ impl Http1 {
 
     /// Whether a partially received request is here.
     pub(super) fn has_started_request(&self) -> bool {
-        self.phase == Phase::Reading && self.decoder.started()
+        let started = self.decoder.started() || self.preface.is_some_and(|matched| matched > 0);
+        self.phase == Phase::Reading && started
     }
 
     /// The single `Origin` of a request whose body is awaited.

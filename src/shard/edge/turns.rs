@@ -11,11 +11,12 @@ use crate::shard::ciphertext::Flushed;
 use crate::shard::client_limits::ClientCells;
 use crate::shard::io::{Io, Read, Remote};
 
-use super::clients::Clients;
+use super::clients::{Asker, Clients};
 use super::context::EdgeContext;
 use super::exchanges::OpenRequest;
 use super::gzip_cache::GzipCache;
 use super::http1::Http1;
+use super::http2::Http2;
 use super::leaving::Leaving;
 use super::phase::Phase;
 use super::responder::Responder;
@@ -98,14 +99,29 @@ impl Turns {
 
     /// Closes the exchange of a request that waits, and takes out its connection, to answer it.
     /// `None` if the client has disconnected.
-    pub(super) fn take_waiting(
-        &mut self,
-        exchange: ExchangeId,
-    ) -> Option<(Box<Http1>, OpenRequest)> {
-        let (http1, mut request) = self.clients.take_waiting(exchange)?;
-        // The process may have begun to drain since the request came.
-        request.context.keep_alive &= http1.has_pipelined() || !self.leaving.has_begun();
-        Some((http1, request))
+    pub(super) fn take_waiting(&mut self, exchange: ExchangeId) -> Option<(Asker, OpenRequest)> {
+        let (asker, mut request) = self.clients.take_waiting(exchange)?;
+        if let Asker::Http1(http1) = &asker {
+            // The process may have begun to drain since the request came.
+            request.context.keep_alive &= http1.has_pipelined() || !self.leaving.has_begun();
+        }
+        Some((asker, request))
+    }
+
+    /// Puts back a connection of HTTP/2. What its streams have to send leaves at the end of the
+    /// turn.
+    pub(super) fn put_http2(&mut self, http2: Box<Http2>) {
+        let socket = http2.socket();
+        self.clients.connections.put_http2(http2, self.site.http());
+        self.clients.connections.send_later(socket);
+    }
+
+    /// Puts back the connection of an exchange that stays open.
+    pub(super) fn put_asker(&mut self, asker: Asker) {
+        match asker {
+            Asker::Http1(http1) => self.put(http1),
+            Asker::Http2(http2, _) => self.put_http2(http2),
+        }
     }
 
     /// The last response of a connection is written. A client that asked for the end sends no more;
@@ -129,11 +145,8 @@ impl Turns {
         cx.metrics.general.sent_bytes.add(out.len() as u64);
         let sent = http1.send(&out, cx.io);
         self.responder.give_back(out);
-        if self.responder.take_broken() {
-            cx.metrics.general.connection_panics.bump();
-            return false;
-        }
-        sent
+        let broken = self.responder.take_broken();
+        sent && !broken
     }
 
     /// Sends the response of a request that waited, and continues with what was pipelined behind

@@ -12,6 +12,7 @@ mod framing;
 mod groups;
 mod held_up;
 mod hostile;
+mod http2;
 mod impatient;
 mod leaving;
 mod limits;
