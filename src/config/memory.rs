@@ -8,6 +8,16 @@ use super::unit::{KIB, MIB, show_size};
 
 /// Bytes of the process before the first client: code, tables, the control thread.
 const BASE_BYTES: usize = 48 * MIB;
+/// Bytes of the counters of what single clients use: a fixed number of cells. The shard asserts it.
+pub const CLIENT_LIMITS_BYTES: usize = 2 * MIB;
+/// Most bytes of compressed values, and of the values themselves, that one shard keeps.
+pub const GZIP_CACHE_BYTES_MAX: usize = 4 * MIB;
+/// Bytes of a large value that one shard compresses: the value, what it becomes, the encoder.
+pub const GZIP_JOB_BYTES_MAX: usize = 2 * MIB;
+/// Collections that one shard compresses at a time. Further ones are sent as they are.
+pub const GZIP_COLLECTIONS_MAX: usize = 16;
+/// Bytes of the tables with which a collection is compressed. The shard asserts it.
+pub const GZIP_ENCODER_BYTES: usize = 512 * KIB;
 /// Bytes of a shard's rings, scratch buffers and timers.
 const SHARD_BYTES: usize = 8 * MIB;
 /// Bytes of a connection with its state and an idle stream. Buffers in use are counted apart.
@@ -101,6 +111,17 @@ pub fn memory_caps(config: &Config, shards: u16) -> Vec<Cap> {
     let open = tables.saturating_mul(s.commands.open_max);
     vec![
         cap("the process itself", "", 1, BASE_BYTES),
+        cap("counters of single clients", "", 1, CLIENT_LIMITS_BYTES),
+        cap(
+            "compressed answers to queries",
+            "http.compress",
+            if s.http.compress && !config.queries.is_empty() {
+                usize::from(shards)
+            } else {
+                0
+            },
+            GZIP_CACHE_BYTES_MAX + GZIP_JOB_BYTES_MAX + GZIP_COLLECTIONS_MAX * GZIP_ENCODER_BYTES,
+        ),
         cap("shards", "shards", usize::from(shards), SHARD_BYTES),
         cap(
             "connections",
