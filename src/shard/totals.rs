@@ -40,6 +40,7 @@ impl ClientTotals {
         Self {
             clients: ClientLimits::new(key),
             connections: Total::default(),
+            http2: Total::default(),
             handshakes: Total::default(),
             refused: AtomicU64::default(),
             streams: Total::default(),

@@ -338,6 +338,7 @@ impl Streams {
                 StreamEnd::Slow
             }
             Delivery::Failed => StreamEnd::Failed,
+            Delivery::Stalled => StreamEnd::Page,
             Delivery::Closed => StreamEnd::Client,
         };
         let ending = (ending, CloseReason::Served);
