@@ -16,7 +16,8 @@ pub use family::{By, Counter, Gauge, Label, Seconds};
 pub use histogram::{BOUNDS, Histogram};
 pub use labels::{
     AcceptRefusal, AuthDenial, BarrierFailure, CloseReason, CommandLimit, CommandOutcome,
-    IgnoredReply, KafkaApi, KafkaFailure, RouteKind, StatusClass, StreamEnd,
+    GoAwayCause, IgnoredReply, KafkaApi, KafkaFailure, ResetBy, RouteKind, StatusClass, StreamEnd,
+    StreamRefusal,
 };
 pub use report::{
     BarrierStatus, BrokerStatus, Check, CheckState, PartitionStatus, RepliesStatus, ShardReport,

@@ -322,7 +322,7 @@ impl Serving {
         match message {
             ShardMessage::Load(snapshot) => self.load(&snapshot),
             ShardMessage::Keys(keys) => self.edge.set_keys(keys),
-            ShardMessage::Tls(acceptor) => self.edge.set_acceptor(acceptor),
+            ShardMessage::Tls(acceptor) => self.edge.set_acceptor(acceptor, cx.now.mono),
             ShardMessage::Ask(number) => {
                 let report = Box::new(self.report(cx.now));
                 self.out.to_control(ControlMessage::Report(number, report));

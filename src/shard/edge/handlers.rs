@@ -10,18 +10,20 @@ use crate::auth::Verifier;
 use crate::command::CommandLocation;
 use crate::config::Partitioner;
 use crate::http::{
-    CorsGrant, Fault, Framed, IfNoneMatch, JSON, Method, PRIVATE, Prefer, Refusal, Request,
-    Response, ResponseContext, StatusCode, is_preflight, last_event_id,
+    CorsGrant, Fault, Framed, GZIP, GZIP_BYTES_MIN, IfNoneMatch, JSON, Method, PRIVATE, Prefer,
+    Refusal, Representation, Request, Response, ResponseContext, StatusCode, VARY_ENCODING,
+    accepts_gzip, is_preflight, last_event_id,
 };
 use crate::log::EventId;
 use crate::metrics::{CommandOutcome, RouteKind, ShardMetrics};
 use crate::model::{
-    ClientCertificate, ExchangeId, Id as _, Instant, KeyHash, RouteId, ShardId, Tenant, UnixMillis,
+    ClientCertificate, ExchangeId, Id as _, Identity, Instant, KeyHash, PanicAt, ShardId, Tenant,
+    UnixMillis, panic_if_planted,
 };
 use crate::route::{Failure, Methods, Params, Refused, RouteIndex, Routed, check_params, evaluate};
 use crate::schema::{BodyCheck, BodySchema};
-use crate::shard::io::SocketId;
-use crate::shard::message::{ControlMessage, HomeMessage, PollRequest, ProjectionMessage};
+use crate::shard::client_limits::{ClientCells, ClientLimits};
+use crate::shard::message::{ControlMessage, Found, HomeMessage, PollRequest, ProjectionMessage};
 use crate::shard::outbox::Outbox;
 use crate::shard::projection::Projection;
 use crate::shard::projections::Projections;
@@ -31,11 +33,13 @@ use super::authorise::{Authority, Client, NotAdmitted};
 use super::body_check::{Checked, check_in_turn, check_type};
 use super::collection::{Collection, Extent};
 use super::commands::{CommandMaker, check_head};
-use super::exchanges::{Exchanges, OnceAppended, OpenRequest, Wants};
+use super::exchanges::{Carrier, Exchanges, OnceAppended, OpenRequest, Wants};
+use super::gzip_cache::GzipCache;
 use super::inputs::inputs;
 use super::leaving::Leaving;
 use super::responder::{Responded, Responder};
-use super::responses::{class, refuse_located, respond_found, validated};
+use super::responses::{QueryContext, class, refuse_located, respond_found, validated};
+use super::route_rates::{RateContext, Rated};
 use super::site::Site;
 
 /// The result of handling a request.
@@ -58,6 +62,10 @@ pub(super) struct StreamStart {
     /// The route's place in the config.
     pub(super) index: usize,
     pub(super) context: ResponseContext,
+    /// The client has used up the route's rate, and may ask again after this time.
+    pub(super) wait: Option<Duration>,
+    /// Whose streams it counts among, if these are limited.
+    pub(super) tenant: Option<Tenant>,
     pub(super) key: Option<(KeyHash, Vec<u8>)>,
     pub(super) last_event_id: Option<Vec<u8>>,
     /// The client whose credential the stream depends on. `Err`: it has expired, so the stream
@@ -77,7 +85,10 @@ pub(super) struct HandlerContext<'a> {
     pub(super) now: Instant,
     pub(super) wall: UnixMillis,
     pub(super) leaving: Leaving,
+    /// What single clients use, over all shards.
+    pub(super) clients: &'a ClientLimits,
     pub(super) responder: &'a mut Responder,
+    pub(super) gzip: &'a mut GzipCache,
     pub(super) exchanges: &'a mut Exchanges,
     pub(super) commands: &'a mut CommandMaker,
     pub(super) verifier: &'a mut Verifier,
@@ -88,14 +99,25 @@ pub(super) struct HandlerContext<'a> {
     pub(super) metrics: &'a mut ShardMetrics,
 }
 
-/// A request and the connection it came from.
+/// A request and what carries its response.
 #[derive(Clone, Copy)]
 struct Asked<'r, 'b, 'p> {
     request: &'r Request<'b>,
     params: &'r Params<'p>,
-    connection: SocketId,
+    carrier: Carrier,
     context: ResponseContext,
+    rated: Rated,
     client: &'r Client,
+}
+
+impl HandlerContext<'_> {
+    /// What requests are counted with.
+    const fn rate(&self) -> RateContext<'_> {
+        RateContext {
+            clients: self.clients,
+            now: self.now,
+        }
+    }
 }
 
 /// A response that is written, or a request that is still pending.
@@ -105,13 +127,14 @@ enum Outcome {
 }
 
 impl Site {
-    /// Handles a request of a connection.
+    /// Handles a request. `carrier` is what carries its response.
     pub(super) fn handle(
         &self,
         request: &Request<'_>,
-        connection: SocketId,
+        carrier: Carrier,
         cx: &mut HandlerContext<'_>,
     ) -> Handled {
+        panic_if_planted(PanicAt::Handle, request.path.as_str().as_bytes());
         let mut context = request.context();
         // Pipelined requests are answered before the connection ends.
         context.keep_alive &= request.pipelined || cx.leaving == Leaving::No;
@@ -130,38 +153,47 @@ impl Site {
             Ok(client) => client,
             Err(refused) => return self.not_admitted(matched.route, &refused, context, cx),
         };
+        let identity = &client.principal().identity;
+        let counted = self.client_of(matched.route, request, cx.peer, identity);
+        let rated = self.rates.count(matched.route, counted, cx.rate());
+        context.quota = rated.quota;
         let asked = Asked {
             request,
             params: &matched.params,
-            connection,
+            carrier,
             context,
+            rated,
             client: &client,
         };
-        let (kind, route, outcome) = match matched.route {
+        let route = self.route_id(matched.route);
+        let (kind, outcome) = match matched.route {
             RouteIndex::Command(index) => {
-                let route = self.snapshot.commands[index].id;
-                (RouteKind::Command, route, self.command(index, asked, cx))
+                let outcome = rated.check(route, cx.metrics);
+                if outcome.is_err() {
+                    let commands = &mut cx.metrics.commands[route.index()].commands;
+                    commands.bump(CommandOutcome::Shed);
+                }
+                let outcome = outcome.and_then(|()| self.command(index, asked, cx));
+                (RouteKind::Command, outcome)
             }
             RouteIndex::Query(index) => {
-                let route = self.snapshot.queries[index].id;
-                (RouteKind::Query, route, self.query(index, asked, cx))
+                let outcome = rated.check(route, cx.metrics);
+                let outcome = outcome.and_then(|()| self.query(index, asked, cx));
+                (RouteKind::Query, outcome)
             }
-            RouteIndex::Stream(index) => {
-                let route = self.snapshot.streams[index].id;
-                (RouteKind::Stream, route, self.stream(index, asked, cx))
-            }
+            RouteIndex::Stream(index) => (RouteKind::Stream, self.stream(index, asked, cx)),
             RouteIndex::Ticket(index) => {
-                let route = self.snapshot.streams[index].id;
-                (RouteKind::Stream, route, self.ticket(index, asked, cx))
+                let outcome = rated.check(route, cx.metrics);
+                let outcome = outcome.and_then(|()| self.ticket(index, asked, cx));
+                (RouteKind::Stream, outcome)
             }
             RouteIndex::Location(index) => {
-                let route = self.snapshot.commands[index].id;
                 let outcome = self.poll(index, asked, cx);
                 let outcome = outcome.or_else(|refused| {
                     let responded = refuse_located(cx.responder, context, &refused);
                     Ok(Outcome::Responded(responded))
                 });
-                (RouteKind::Query, route, outcome)
+                (RouteKind::Query, outcome)
             }
         };
         let responded = match outcome {
@@ -192,12 +224,10 @@ impl Site {
             wall: cx.wall,
         };
         let admitted = self.authorise(route, request, &mut authority);
-        cx.metrics
-            .general
-            .auth_checks
-            .add(cx.verifier.take_checks());
+        let general = &mut cx.metrics.general;
+        general.auth_checks.add(cx.verifier.take_checks());
         if let Err(refused) = &admitted {
-            cx.metrics.general.auth_denials.bump(refused.label());
+            general.auth_denials.bump(refused.label());
             if let Some(issuer) = refused.unknown_key_of()
                 && cx.verifier.may_ask(issuer, cx.now)
             {
@@ -224,6 +254,8 @@ impl Site {
                 plan: self.snapshot.streams[index],
                 index,
                 context,
+                wait: None,
+                tenant: None,
                 key: None,
                 last_event_id: None,
                 client: Err(Expired),
@@ -241,16 +273,17 @@ impl Site {
         Handled::Done(responded.framed)
     }
 
-    /// The number of a route.
-    fn route_id(&self, route: RouteIndex) -> RouteId {
-        match route {
-            RouteIndex::Command(index) | RouteIndex::Location(index) => {
-                self.snapshot.commands[index].id
-            }
-            RouteIndex::Query(index) => self.snapshot.queries[index].id,
-            RouteIndex::Stream(index) | RouteIndex::Ticket(index) => {
-                self.snapshot.streams[index].id
-            }
+    /// Finds the client of a request, as the rate of a route counts it.
+    fn client_of<'a>(
+        &'a self,
+        route: RouteIndex,
+        request: &'a Request<'_>,
+        peer: IpAddr,
+        identity: &'a Identity,
+    ) -> impl FnOnce(&ClientLimits) -> ClientCells + 'a {
+        move |clients| {
+            let tenant = self.tenant(peer, request, identity);
+            clients.cells_at(&tenant, self.route_id(route))
         }
     }
 
@@ -284,8 +317,7 @@ impl Site {
             general.body_checks.bump();
             general.body_checks_waiting.set(cx.exchanges.body_checks());
         }
-        let address = self.client_address(cx.peer, asked.request);
-        let tenant = Tenant::of(&principal.identity, address);
+        let tenant = self.tenant(cx.peer, asked.request, &principal.identity);
         let route = &self.snapshot.config.commands[index];
         let deadline = cx.now.after(route.timeout);
         let prefer = Prefer::parse(&asked.request.headers);
@@ -304,7 +336,7 @@ impl Site {
         };
         let home = self.snapshot.topic(plan.commands).home;
         let exchange = cx.exchanges.open_request(OpenRequest {
-            connection: asked.connection,
+            carrier: asked.carrier,
             context: asked.context,
             began: cx.now,
             route: plan.id,
@@ -352,7 +384,7 @@ impl Site {
         let deadline = wait_until.after(http.query_timeout);
         let home = self.snapshot.topic(replies).home;
         let exchange = cx.exchanges.open_request(OpenRequest {
-            connection: asked.connection,
+            carrier: asked.carrier,
             context: asked.context,
             began: cx.now,
             route: plan.id,
@@ -420,22 +452,33 @@ impl Site {
         let RouteIndex::Command(index) = matched.route else {
             return false;
         };
-        let page = self.cors.check_page(request, context.cors);
-        let admitted = page.and_then(|()| {
-            let admitted = self.admit(matched.route, request, context.cors, cx);
-            admitted.map_err(|refused| refused.refused())
-        });
-        let checked = admitted.and_then(|client| {
-            let inputs = inputs(&matched.params, request, client.principal());
-            check_head(self, index, request, &inputs)
-        });
+        let client = match self.admit(matched.route, request, context.cors, cx) {
+            Ok(client) => client,
+            Err(refused) => {
+                let _ = self.not_admitted(matched.route, &refused, context, cx);
+                return true;
+            }
+        };
+        let principal = client.principal();
+        let counted = self.client_of(matched.route, request, cx.peer, &principal.identity);
+        let rated = self.rates.preview(matched.route, counted, cx.rate());
+        context.quota = rated.quota;
+        let route = self.snapshot.commands[index].id;
+        let inputs = inputs(&matched.params, request, principal);
+        let checked = rated
+            .check(route, cx.metrics)
+            .and_then(|()| self.cors.check_page(request, context.cors))
+            .and_then(|()| check_head(self, index, request, &inputs));
         let Err(refused) = checked else {
             return false;
         };
         let responded = cx.responder.refuse(context, &refused);
-        let route = self.snapshot.commands[index].id.index();
+        let route = route.index();
         let commands = &mut cx.metrics.commands[route].commands;
-        commands.bump(CommandOutcome::Invalid);
+        commands.bump(match rated.wait {
+            Some(_) => CommandOutcome::Shed,
+            None => CommandOutcome::Invalid,
+        });
         let requests = &mut cx.metrics.routes[route].requests;
         requests.bump(class(responded.status));
         true
@@ -516,18 +559,28 @@ impl Site {
         if owner == cx.me {
             let found = projection.find(hash, &key, partition);
             let age = cx.projections.age(topic, cx.now);
-            let (responder, context) = (&mut *cx.responder, asked.context);
-            let responded = respond_found(responder, context, &found, condition.as_ref(), age);
+            let large = matches!(&found, Found::Entry { value, .. } if is_large(value));
+            let query = QueryContext {
+                condition: condition.as_ref(),
+                age,
+                gzip: self.http().compress.then_some(&mut *cx.gzip),
+                takes_gzip: large && accepts_gzip(&asked.request.headers),
+            };
+            let responded = respond_found(cx.responder, asked.context, &found, query);
             return Ok(Outcome::Responded(responded));
         }
         let condition = condition.map(Box::new);
         let exchange = cx.exchanges.open_request(OpenRequest {
-            connection: asked.connection,
+            carrier: asked.carrier,
             context: asked.context,
             began: cx.now,
             route: id,
             topic,
-            wants: Wants::Record { owner, condition },
+            wants: Wants::Record {
+                owner,
+                condition,
+                takes_gzip: self.http().compress && accepts_gzip(&asked.request.headers),
+            },
         });
         let get = ProjectionMessage::Get {
             exchange,
@@ -548,12 +601,30 @@ impl Site {
         asked: Asked<'_, '_, '_>,
         cx: &mut HandlerContext<'_>,
     ) -> Outcome {
-        let etag = projection.collection_etag();
+        let mut etag = projection.collection_etag();
         let age = cx.projections.age(topic, cx.now);
-        let mut response = validated(&etag, condition, age);
-        let same = response.status() == StatusCode::NOT_MODIFIED;
+        let known = condition.and_then(|it| it.representation(&etag));
+        let same = known.is_some();
+        let compress = self.http().compress;
+        let wanted = compress && !same && accepts_gzip(&asked.request.headers);
+        // A HEAD announces what a GET would get, and takes no encoder for it.
+        let gzip = wanted && (asked.context.head_only || cx.exchanges.take_gzip());
+        if gzip || known == Some(Representation::Gzip) {
+            etag = etag.in_gzip();
+        }
+        let status = match known {
+            Some(_) => StatusCode::NOT_MODIFIED,
+            None => StatusCode::OK,
+        };
+        let mut response = validated(&etag, age, status);
+        if compress {
+            response.fixed(&VARY_ENCODING);
+        }
         if !same {
             response.fixed(&JSON).pieces();
+        }
+        if gzip {
+            response.fixed(&GZIP);
         }
         let responded = cx.responder.respond(asked.context, response);
         if same || asked.context.head_only {
@@ -567,9 +638,10 @@ impl Site {
             first: layout.first_slice(),
             last: ShardId(layout.shards - 1),
         };
-        let collection = Box::new(Collection::new(responded.framed, extent));
+        let gzip = gzip.then(Box::default);
+        let collection = Box::new(Collection::new(responded.framed, extent, gzip));
         let exchange = cx.exchanges.open_request(OpenRequest {
-            connection: asked.connection,
+            carrier: asked.carrier,
             context: asked.context,
             began: cx.now,
             route: id,
@@ -614,7 +686,8 @@ impl Site {
         // reconnect.
         let projection = cx.projections.get(plan.topic);
         let projection = projection.filter(|projection| projection.feed().is_some());
-        let inputs = inputs(asked.params, asked.request, asked.client.principal());
+        let principal = asked.client.principal();
+        let inputs = inputs(asked.params, asked.request, principal);
         let template = self.snapshot.config.streams[index].filter.key.as_ref();
         let key = template
             .map(|template| evaluate(template, &inputs))
@@ -626,6 +699,9 @@ impl Site {
             plan,
             index,
             context: asked.context,
+            wait: asked.rated.wait,
+            tenant: (self.streams().client_streams_max)
+                .map(|_| self.tenant(cx.peer, asked.request, &principal.identity)),
             key,
             last_event_id,
             client: Ok(asked.client.clone()),
@@ -668,6 +744,11 @@ fn not_found(
     let responded = cx.responder.refuse(context, &refused);
     cx.metrics.general.unrouted.bump(class(responded.status));
     responded
+}
+
+/// Whether a value is large enough to be compressed.
+const fn is_large(value: &[u8]) -> bool {
+    value.len() >= GZIP_BYTES_MIN
 }
 
 /// The names of methods, as `Allow` lists them.
