@@ -133,7 +133,7 @@ impl EpochCheck {
     fn ends(&self, at: &mut HistoryContext<'_>) -> Option<Vec<(Partition, Next)>> {
         let (mut ends, mut known) = (Vec::new(), true);
         for &(partition, held) in &self.positions {
-            // Ask for all positions, even if the first is not known yet: the leaders answer at once.
+            // Ask for all positions, even if the first is not known: the leaders answer at once.
             match at
                 .client
                 .epoch_end(at.handle, partition, held.epoch, at.now)
