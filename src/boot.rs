@@ -46,7 +46,6 @@ use cpus::Placement;
 use descriptors::{Crowding, Descriptors};
 use listeners::Listeners;
 use readiness::{LISTENING, may_serve, needs, open_checks};
-use server_tls::ServerTls;
 
 /// How often the reports are checked while topics load or clients leave.
 const READY_EVERY: Duration = Duration::from_millis(20);
@@ -255,7 +254,7 @@ pub fn run(config: Config) -> Result<(), BootError> {
         Signals::listen().map_err(system("listen for signals"))?
     };
     let config = Arc::new(config);
-    let server_tls = ServerTls::new(&config)?;
+    let server_tls = server_tls::ServerTls::new(&config)?;
     let security = security::all(&config)?;
     let schemas = schemas::all(&config)?;
     let allowed = allowed_cpus().map_err(system("ask for this process's CPUs"))?;
@@ -381,7 +380,7 @@ impl Control {
     async fn run(
         self: Arc<Self>,
         mut signals: Signals,
-        tls: Option<ServerTls>,
+        tls: Option<server_tls::ServerTls>,
     ) -> Result<(), BootError> {
         let tls = tls.map(|tls| {
             self.tls_status.on_start(tls.first_to_end().0);
