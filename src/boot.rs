@@ -292,7 +292,16 @@ pub fn run(config: Config) -> Result<(), BootError> {
         ..Plan::default()
     };
     let tls = server_tls.as_ref().map(|tls| tls.acceptor().clone());
-    let totals = Arc::new(ClientTotals::default());
+    #[cfg(feature = "planted")]
+    if std::env::var_os("PLANT_PANICS").is_some() {
+        crate::model::plant_panics();
+    }
+    let seed = security::random_bytes()?;
+    let half = |from: usize| {
+        let bytes = seed.iter().skip(from).take(8);
+        bytes.fold(0, |key, byte| key << 8 | u64::from(*byte))
+    };
+    let totals = Arc::new(ClientTotals::new([half(0), half(8)]));
     let make = (0..shards).map(|n| {
         let (listeners, tls) = (kinds.clone(), tls.clone());
         let key = RandomKey::new(security::random_bytes()?);

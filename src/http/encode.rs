@@ -129,6 +129,7 @@ mod tests {
         head_only: false,
         keep_alive: true,
         cors: CorsGrant::NONE,
+        quota: None,
     };
 
     fn context(version: Version, keep_alive: bool) -> ResponseContext {

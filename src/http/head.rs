@@ -221,6 +221,7 @@ fn read<'b>(
         head_only: method == Method::Head,
         keep_alive: false,
         cors: CorsGrant::NONE,
+        quota: None,
     };
     build(method, line, headers, limits, table).map_err(|refusal| refuse(refusal, context, headers))
 }

@@ -68,6 +68,8 @@ labels! {
     "limit" AcceptRefusal {
         /// The setting `http.connections_max` was reached.
         Connections = "connections",
+        /// The client's address has `http.address_connections_max` connections.
+        Address = "address",
         /// No file descriptor was free for clients: the rest is reserved for brokers and the admin
         /// port.
         Descriptors = "descriptors",
@@ -79,6 +81,22 @@ labels! {
         Handshakes = "handshakes",
         /// The listener has the PROXY protocol, and the client is not one of `proxies`.
         Proxy = "proxy",
+    }
+
+    /// Why a stream was closed at once. Its client got 200 and the time to wait.
+    "cause" StreamRefusal {
+        /// The topic is being loaded.
+        NotReady = "not_ready",
+        /// The topic is missing, misconfigured or not readable.
+        TopicUnavailable = "topic_unavailable",
+        /// The client has used up the `rate` of the route.
+        Rate = "rate",
+        /// `streams.streams_max` streams are open.
+        Streams = "streams",
+        /// The client has `streams.client_streams_max` streams.
+        ClientStreams = "client_streams",
+        /// The process is draining before its end.
+        Draining = "draining",
     }
 
     /// Which end reset a stream of HTTP/2.

@@ -17,6 +17,7 @@ pub use histogram::{BOUNDS, Histogram};
 pub use labels::{
     AcceptRefusal, BarrierFailure, CloseReason, CommandLimit, CommandOutcome, GoAwayCause,
     IgnoredReply, KafkaApi, KafkaFailure, ResetBy, RouteKind, StatusClass, StreamEnd,
+    StreamRefusal,
 };
 pub use report::{
     BarrierStatus, BrokerStatus, Check, CheckState, PartitionStatus, RepliesStatus, ShardReport,

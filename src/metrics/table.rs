@@ -6,6 +6,7 @@ use super::family::{By, Counter, Family, Gauge, Seconds};
 use super::labels::{
     AcceptRefusal, BarrierFailure, CloseReason, CommandLimit, CommandOutcome, GoAwayCause,
     IgnoredReply, KafkaApi, KafkaFailure, ResetBy, RouteKind, StatusClass, StreamEnd,
+    StreamRefusal,
 };
 use super::text::Samples;
 
@@ -138,6 +139,9 @@ groups! {
         stream_page_bytes: Gauge = "stream_page_bytes",
         /// Streams that wait for memory for their next page of changes.
         streams_waiting_for_pages: Gauge = "streams_waiting_for_pages",
+        /// Panics while bytes of a client were parsed or a response was encoded. Each closed one
+        /// connection, and the log has the place. A panic elsewhere ends the process.
+        connection_panics: Counter = "connection_panics_total",
         /// Turns of the shards' loops.
         turns: Counter = "turns_total",
         /// Time that a turn of a shard took.
@@ -150,6 +154,8 @@ groups! {
     RouteMetrics {
         /// Completed requests, by status. A stream counts when it starts.
         requests: By<StatusClass, Counter> = "http_requests_total",
+        /// Requests beyond the `rate` of the route. They got 429, or as a stream 200 and a close.
+        rate_limited: Counter = "http_rate_limited_total",
     }
 
     /// Further metrics of command routes.
@@ -162,6 +168,8 @@ groups! {
     StreamMetrics {
         /// Open streams of the route.
         open: Gauge = "streams_open",
+        /// Streams that were closed at once, by cause.
+        refused: By<StreamRefusal, Counter> = "streams_refused_total",
         /// Streams that ended, by reason.
         ended: By<StreamEnd, Counter> = "streams_ended_total",
         /// Subscribers that fell behind the window.

@@ -4,14 +4,18 @@
 //!
 //! These are the only counters that all shards write. A shard changes them when a connection or a
 //! stream begins or ends, and when a request or response does not fit into one turn. A request that
-//! is read and answered in one turn changes none.
+//! is read and answered in one turn changes none, unless its route has a rate.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use super::client_limits::ClientLimits;
+
 /// Shared by the shards of one process.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ClientTotals {
+    /// What single clients use.
+    pub(super) clients: ClientLimits,
     /// Open client connections, those with an event stream included.
     pub(super) connections: Total,
     /// Connections closed at once because `http.connections_max` was reached, since the start.
@@ -29,6 +33,22 @@ pub struct ClientTotals {
 }
 
 impl ClientTotals {
+    /// Nothing is used yet. `key` is random and known to nobody outside: it decides which clients
+    /// share a counter.
+    #[must_use]
+    pub fn new(key: [u64; 2]) -> Self {
+        Self {
+            clients: ClientLimits::new(key),
+            connections: Total::default(),
+            http2: Total::default(),
+            handshakes: Total::default(),
+            refused: AtomicU64::default(),
+            streams: Total::default(),
+            request_bytes: Total::default(),
+            response_bytes: Total::default(),
+        }
+    }
+
     /// Connections closed at once because `http.connections_max` was reached, since the start.
     #[must_use]
     pub fn refused(&self) -> u64 {
@@ -43,6 +63,11 @@ impl ClientTotals {
             self.refused.fetch_add(1, Ordering::Relaxed);
         }
         taken
+    }
+
+    /// Gives back a connection's place.
+    pub(super) fn give_back_connection(&self) {
+        self.connections.give_back();
     }
 }
 
@@ -119,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_handshake_gives_its_place_back_however_it_ends() {
-        let totals = Arc::new(ClientTotals::default());
+        let totals = Arc::new(ClientTotals::new([1, 2]));
         let first = HandshakePlace::take(&totals, 1).expect("free");
         assert!(HandshakePlace::take(&totals, 1).is_none());
         drop(first);

@@ -1,6 +1,7 @@
 //! Rules of the source code: which room may import which, where `unsafe`, clocks and runtimes are
 //! allowed, how wide and long files may be, which licences are allowed.
 
+mod attacks;
 mod circles;
 
 use std::collections::BTreeSet;

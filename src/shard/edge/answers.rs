@@ -19,7 +19,7 @@ use super::exchanges::{OnceAppended, OpenRequest, Wants};
 use super::leaving::Leaving;
 use super::responder::Responded;
 use super::responses::{
-    class, outcome_of, refuse_located, respond_accepted, respond_due, respond_found,
+    QueryContext, class, outcome_of, refuse_located, respond_accepted, respond_due, respond_found,
     respond_located, respond_reply,
 };
 use super::turns::Turns;
@@ -27,8 +27,9 @@ use super::turns::Turns;
 /// Answers the exchanges that wait.
 #[derive(Debug, Default)]
 pub(super) struct Answers {
-    /// Scratch: a piece of a collection.
+    /// Scratch: a piece of a collection, and the part of the array that it is compressed from.
     piece: Vec<u8>,
+    plain: Vec<u8>,
 }
 
 impl Answers {
@@ -150,16 +151,26 @@ impl Answers {
         let Some((asker, request)) = turns.take_waiting(exchange) else {
             return;
         };
-        let condition = match &request.wants {
-            Wants::Record { condition, .. } => condition.as_deref(),
+        let (condition, takes_gzip) = match &request.wants {
+            Wants::Record {
+                condition,
+                takes_gzip,
+                ..
+            } => (condition.as_deref(), *takes_gzip),
             Wants::Outcome { .. }
             | Wants::Reply { .. }
             | Wants::BodyCheck { .. }
-            | Wants::Pages(_) => None,
+            | Wants::Pages(_) => (None, false),
         };
         let age = cx.projections.age(request.topic, cx.now.mono);
-        let responder = &mut turns.responder;
-        let responded = respond_found(responder, request.context, found, condition, age);
+        let compress = turns.site.http().compress;
+        let query = QueryContext {
+            condition,
+            age,
+            gzip: compress.then_some(&mut turns.gzip),
+            takes_gzip,
+        };
+        let responded = respond_found(&mut turns.responder, request.context, found, query);
         let kind = Some(RouteKind::Query);
         self.done(asker, &request, kind, responded, turns, cx);
     }
@@ -264,7 +275,7 @@ impl Answers {
                 let probe = collection.probe();
                 probe.is_none_or(|probe| {
                     let mut piece = Vec::new();
-                    framed.piece(&mut piece, probe);
+                    framed.piece(&mut piece, &probe);
                     http1.send(&piece, cx.io)
                 })
             }
@@ -318,7 +329,7 @@ impl Answers {
             return turns.put_asker(asker);
         }
         self.piece.clear();
-        let written = collection.write_page(page, &mut self.piece);
+        let written = collection.write_piece(page, &mut self.plain, &mut self.piece);
         let framed = collection.framed();
         if written == Written::Broken {
             return break_off(asker, id, CloseReason::Refused, turns, cx);

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::config::Http as HttpSettings;
 use crate::metrics::{CloseReason, ShardMetrics};
 use crate::model::{Instant, u32_of};
+use crate::shard::client_limits::ClientCells;
 use crate::shard::io::SocketId;
 use crate::shard::timers::Wheel;
 use crate::shard::totals::ClientTotals;
@@ -25,6 +26,8 @@ use super::stream_connection::{Stream, StreamConnection};
 struct Slot {
     generation: u32,
     connection: Connection,
+    /// Among whose connections it counts, if those of one address are limited.
+    client: Option<ClientCells>,
     /// When the wheel wakes the connection. An entry of the wheel that fires earlier is stale.
     armed: Option<Instant>,
 }
@@ -163,9 +166,17 @@ impl Connections {
     }
 
     /// An event stream of a connection of HTTP/2 has ended. Its place is free again.
-    pub(super) fn on_http2_stream_end(&mut self) {
+    pub(super) fn on_http2_stream_end(&mut self, stream: &Stream) {
         self.http2_streams = self.http2_streams.saturating_sub(1);
+        self.give_back_stream(stream.client);
+    }
+
+    /// Gives back the place of a stream, and that among the streams of its client.
+    pub(super) fn give_back_stream(&self, client: Option<ClientCells>) {
         self.totals.streams.give_back();
+        if let Some(client) = client {
+            self.totals.clients.streams.give_back(client);
+        }
     }
 
     pub(super) const fn totals(&self) -> &Arc<ClientTotals> {
@@ -187,8 +198,14 @@ impl Connections {
         }
     }
 
-    /// Adds a connection that was accepted, and lets it be served.
-    pub(super) fn add(&mut self, mut http1: Box<Http1>, metrics: &mut ShardMetrics) {
+    /// Adds a connection that was accepted, and lets it be served. `client`: among whose
+    /// connections it counts.
+    pub(super) fn add(
+        &mut self,
+        mut http1: Box<Http1>,
+        client: Option<ClientCells>,
+        metrics: &mut ShardMetrics,
+    ) {
         let (socket, deadline) = (http1.socket(), http1.deadline());
         let index = socket.slot as usize;
         if index >= self.slots.len() {
@@ -199,6 +216,7 @@ impl Connections {
         self.slots[index] = Slot {
             generation: socket.generation,
             connection: Connection::Http1(http1),
+            client,
             armed: None,
         };
         self.queue_of(is_handshaking).push_back(socket);
@@ -257,7 +275,7 @@ impl Connections {
     }
 
     fn close_socket(
-        &self,
+        &mut self,
         socket: SocketId,
         why: CloseReason,
         close: &mut Vec<SocketId>,
@@ -265,6 +283,10 @@ impl Connections {
     ) {
         close.push(socket);
         self.totals.connections.give_back();
+        let client = self.slot(socket).and_then(|slot| slot.client.take());
+        if let Some(client) = client {
+            self.totals.clients.connections.give_back(client);
+        }
         metrics.general.connections_closed.bump(why);
         self.count_open(metrics);
     }

@@ -5,7 +5,7 @@
 //! has another generation, so a late answer is dropped. An exchange knows its [`Carrier`]: a
 //! connection of HTTP/1.1, which has one exchange at most, or a stream of HTTP/2.
 
-use crate::config::{BODY_CHECKS_MAX, OneWayStatus};
+use crate::config::{BODY_CHECKS_MAX, GZIP_COLLECTIONS_MAX, OneWayStatus};
 use crate::http::{IfNoneMatch, ResponseContext};
 use crate::model::{
     CommandKey, ExchangeId, Instant, RouteId, ShardId, TopicId, UnixMillis, u32_of,
@@ -92,6 +92,8 @@ pub(super) enum Wants {
         owner: ShardId,
         /// The request's `If-None-Match`, for a 304 if it matches.
         condition: Option<Box<IfNoneMatch>>,
+        /// Whether the client takes gzip.
+        takes_gzip: bool,
     },
     /// Pages of a collection, one slice after another.
     Pages(Box<Collection>),
@@ -155,6 +157,8 @@ pub(super) struct Exchanges {
     free_requests: Vec<u32>,
     /// Bodies that are checked outside the shard, also those of clients that have disconnected.
     body_checks: usize,
+    /// Collections that are compressed.
+    gzips: usize,
 }
 
 impl Exchanges {
@@ -166,6 +170,7 @@ impl Exchanges {
             requests: Vec::new(),
             free_requests: Vec::new(),
             body_checks: 0,
+            gzips: 0,
         }
     }
 
@@ -248,6 +253,15 @@ impl Exchanges {
         self.body_checks = self.body_checks.saturating_sub(1);
     }
 
+    /// Counts a collection that is compressed, until its request is closed. Returns false at
+    /// [`GZIP_COLLECTIONS_MAX`].
+    #[must_use]
+    pub(super) const fn take_gzip(&mut self) -> bool {
+        let free = self.gzips < GZIP_COLLECTIONS_MAX;
+        self.gzips += free as usize;
+        free
+    }
+
     /// Opens an exchange for an event stream.
     pub(super) fn open_stream(&mut self, carrier: Carrier) -> ExchangeId {
         self.open(Exchange::Stream(carrier))
@@ -310,7 +324,13 @@ impl Exchanges {
         };
         self.close(id);
         self.free_requests.push(at);
-        self.requests[at as usize].take()
+        let request = self.requests[at as usize].take();
+        if let Some(Wants::Pages(collection)) = request.as_ref().map(|it| &it.wants)
+            && collection.is_compressed()
+        {
+            self.gzips -= 1;
+        }
+        request
     }
 
     /// Closes the exchange of a stream.

@@ -10,7 +10,7 @@ use crate::http::http2::PREFACE;
 use crate::http::{
     Connection, Drain, Drained, HeaderTable, Limits, ProxyHeader, ProxySource, Received,
 };
-use crate::model::{ExchangeId, Instant};
+use crate::model::{ExchangeId, Instant, PanicAt, panic_if_planted};
 use crate::shard::ciphertext::Flushed;
 use crate::shard::io::{Io, SocketId};
 use crate::shard::totals::HandshakePlace;
@@ -20,6 +20,9 @@ use super::transport::{Sent, Transport};
 
 /// The first byte of every response (RFC 9112 4: `HTTP-name` is case-sensitive).
 const RESPONSE_BEGINS: [u8; 1] = *b"H";
+
+/// How long a body may come at any rate: a slow start of TCP, a client that composes it.
+const BODY_RATE_GRACE: Duration = Duration::from_secs(5);
 
 /// How long input after the last response is discarded.
 pub(super) const DISCARD_TIME: Duration = Duration::from_secs(1);
@@ -77,6 +80,9 @@ pub(super) struct Http1 {
     idle_since: Option<Instant>,
     /// When the first byte of a partially received request came.
     started: Option<Instant>,
+    /// Since when the body of a partially received request is awaited, and the bytes that were
+    /// here then.
+    body_since: Option<(Instant, usize)>,
     /// Since when the socket has taken nothing although bytes wait for it.
     stalled: Option<Instant>,
     /// What [`Connections`](super::connections::Connections) last counted for the connection.
@@ -109,6 +115,7 @@ impl Http1 {
             deadline,
             idle_since: Some(now),
             started: None,
+            body_since: None,
             stalled: None,
             counted: MemoryUsed::default(),
             queued: false,
@@ -246,6 +253,7 @@ impl Http1 {
         limits: &Limits,
         table: &'b mut HeaderTable,
     ) -> Received<'b> {
+        panic_if_planted(PanicAt::Parse, input);
         self.decoder.receive(input, limits, table)
     }
 
@@ -331,6 +339,12 @@ impl Http1 {
     /// TLS failed. The alert is sent before the connection is closed.
     pub(super) fn on_broken_tls(&mut self) {
         self.phase.on_broken_tls();
+    }
+
+    /// Its bytes made the gateway panic. Nothing of the connection is used again.
+    pub(super) fn on_panic(&mut self) {
+        self.phase.on_panic();
+        self.decoder = Connection::new();
     }
 
     /// The client ended its side and may still read what waits for its socket.
@@ -460,6 +474,9 @@ impl Http1 {
         } else {
             self.started = None;
         }
+        let here = self.decoder.kept();
+        let awaits_body = self.started.is_some() && self.decoder.awaits_body();
+        self.body_since = awaits_body.then(|| self.body_since.unwrap_or((now, here)));
         self.deadline = match (self.phase, self.started) {
             (Phase::Discarding | Phase::Lingering, _) => now.after(DISCARD_TIME),
             // Until the handshake is done, the deadline that the accept has set applies.
@@ -468,12 +485,23 @@ impl Http1 {
                 let idle_since = *self.idle_since.get_or_insert(now);
                 idle_since.after(settings.idle_timeout)
             }
-            (Phase::Reading, Some(began)) if self.decoder.awaits_body() => {
-                began.after(settings.head_timeout + settings.body_timeout)
+            (Phase::Reading, Some(began)) if awaits_body => {
+                let whole = began.after(settings.head_timeout + settings.body_timeout);
+                whole.min(self.body_rate_deadline(settings.body_rate_min))
             }
             (Phase::Reading, Some(began)) => began.after(settings.head_timeout),
             (Phase::Waiting | Phase::Sending | Phase::Closing, _) => self.deadline,
         };
+    }
+
+    /// When more of the body must be here than is now, for it to come at the least rate.
+    fn body_rate_deadline(&self, rate: Option<usize>) -> Instant {
+        let (Some((since, before)), Some(rate)) = (self.body_since, rate) else {
+            return Instant::MAX;
+        };
+        let received = self.decoder.kept().saturating_sub(before) as u64;
+        let micros = received.saturating_mul(1_000_000) / rate.max(1) as u64;
+        since.after(BODY_RATE_GRACE + Duration::from_micros(micros))
     }
 
     /// When the connection must be looked at: its phase takes too long, or its socket takes

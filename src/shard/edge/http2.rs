@@ -20,6 +20,7 @@ use crate::http::http2::{
 use crate::http::{Drain, Drained};
 use crate::model::{ExchangeId, Instant, TopicId};
 use crate::shard::ciphertext::Flushed;
+use crate::shard::guard::guarded;
 use crate::shard::io::{Io, SocketId};
 
 use super::exchanges::StreamSlot;
@@ -65,6 +66,8 @@ pub(super) struct Http2 {
     pub(super) queued: bool,
     /// Whether the connection is among those that have something to send.
     pub(super) sends: bool,
+    /// Whether its bytes made the gateway panic. The session is not used again.
+    panicked: bool,
 }
 
 /// What the connection is doing.
@@ -125,6 +128,7 @@ impl Http2 {
             },
             queued: false,
             sends: false,
+            panicked: false,
         }
     }
 
@@ -175,9 +179,22 @@ impl Http2 {
 
     /// Lets the session read and write.
     pub(super) fn drive(&mut self) {
-        if let (Phase::Open, Drive::Ended(end)) = (self.phase, self.session.drive()) {
-            self.phase = Phase::Ended(end);
+        if !matches!(self.phase, Phase::Open) {
+            return;
         }
+        match guarded(|| self.session.drive()) {
+            Some(Drive::Open) => {}
+            Some(Drive::Ended(end)) => self.phase = Phase::Ended(end),
+            None => {
+                self.panicked = true;
+                self.phase = Phase::Ended(SessionEnd::Client);
+            }
+        }
+    }
+
+    /// Whether its bytes have made the gateway panic since the last call.
+    pub(super) const fn take_panicked(&mut self) -> bool {
+        std::mem::replace(&mut self.panicked, false)
     }
 
     /// The next request that has arrived.

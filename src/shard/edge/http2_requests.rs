@@ -5,6 +5,7 @@ use crate::http::http2::{BodyPart, IncomingRequest, read_head};
 use crate::http::{Fault, Refusal, ResponseContext, Version};
 use crate::metrics::{CloseReason, ResetBy, StreamEnd};
 use crate::route::{Failure, Refused};
+use crate::shard::guard::guarded;
 use crate::shard::io::{Io, Read};
 
 use super::context::EdgeContext;
@@ -64,8 +65,13 @@ impl Http2Requests<'_> {
             };
             cx.metrics.general.received_bytes.add(bytes.len() as u64);
             let plain = &mut self.requests.plain;
-            if self.http2.receive(bytes, plain, cx.now.mono).is_none() {
-                return ReadOn::Closed(CloseReason::Refused);
+            match guarded(|| self.http2.receive(bytes, plain, cx.now.mono)) {
+                Some(Some(_)) => {}
+                Some(None) => return ReadOn::Closed(CloseReason::Refused),
+                None => {
+                    cx.metrics.general.connection_panics.bump();
+                    return ReadOn::Closed(CloseReason::Refused);
+                }
             }
             if self.serve(cx) {
                 return ReadOn::Yield;
@@ -114,11 +120,11 @@ impl Http2Requests<'_> {
     ) {
         let clients = &mut self.turns.clients;
         let exchanges = &mut clients.exchanges;
-        if self
+        if let Some(stream) = self
             .streams
             .end_http2((self.http2, slot), end, exchanges, cx)
         {
-            clients.connections.on_http2_stream_end();
+            clients.connections.on_http2_stream_end(&stream);
         } else if let Some(stream) = self.http2.remove(slot) {
             clients.cancel(&stream, cx);
         }

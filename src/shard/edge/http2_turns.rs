@@ -118,6 +118,9 @@ impl Http2Turns<'_> {
         if flushed == Flushed::Gone {
             return self.close(http2, CloseReason::Client, cx);
         }
+        if http2.take_panicked() {
+            cx.metrics.general.connection_panics.bump();
+        }
         if let Some(end) = http2.ended() {
             self.close_streams(&mut http2, cx);
             if end == SessionEnd::Client {

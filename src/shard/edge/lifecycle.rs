@@ -28,7 +28,7 @@ use super::site::Site;
 use super::streams::Streams;
 use super::transport::Transport;
 use super::trust::TrustSweep;
-use super::turns::Turns;
+use super::turns::{AddressFull, Turns};
 
 /// Connections whose timers one turn handles. Thousands may be due at once, after an outage of the
 /// network.
@@ -155,6 +155,18 @@ impl Edge {
         if !totals.take_connection(settings.http.connections_max) {
             return refuse(socket, AcceptRefusal::Connections, cx);
         }
+        let address = peer.ip();
+        let client = match self.turns.take_address(address) {
+            Ok(client) => client,
+            Err(AddressFull) => {
+                self.turns
+                    .clients
+                    .connections
+                    .totals()
+                    .give_back_connection();
+                return refuse(socket, AcceptRefusal::Address, cx);
+            }
+        };
         let patience = match transport {
             Transport::Plain if !is_proxied => settings.http.idle_timeout,
             Transport::Plain | Transport::Tls(_) => settings.tls.handshake_timeout,
@@ -162,7 +174,7 @@ impl Edge {
         let now = cx.now.mono;
         let may_have_preface = http2.enabled && matches!(transport, Transport::Plain);
         let mut http1 = Box::new(Http1::new(
-            (socket, peer.ip()),
+            (socket, address),
             transport,
             now,
             now.after(patience),
@@ -176,7 +188,8 @@ impl Edge {
         if is_proxied {
             http1.expect_proxy_header();
         }
-        self.turns.clients.connections.add(http1, cx.metrics);
+        let connections = &mut self.turns.clients.connections;
+        connections.add(http1, client, cx.metrics);
     }
 
     /// Bytes, an end or an error wait on a socket.
@@ -267,7 +280,13 @@ impl Edge {
                 None => break,
             }
         }
-        self.turns.clients.connections.has_ready()
+        let panics = self.turns.responder.take_panics();
+        cx.metrics.general.connection_panics.add(panics);
+        if self.turns.clients.connections.has_ready() {
+            return true;
+        }
+        self.turns.gzip.step();
+        self.turns.gzip.has_work()
     }
 
     fn serve_client<I: Io>(&mut self, mut http1: Box<Http1>, cx: &mut EdgeContext<'_, I>) {

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use crate::http::{CONTINUE, HeaderTable, Received};
 use crate::metrics::{CloseReason, ShardMetrics};
 use crate::model::{Now, ShardId};
+use crate::shard::guard::guarded;
 use crate::shard::io::{Io, Read, Remote};
 use crate::shard::outbox::Outbox;
 use crate::shard::projections::Projections;
@@ -113,12 +114,12 @@ impl Requests {
             };
             cx.metrics.general.received_bytes.add(bytes.len() as u64);
             let mut plain = std::mem::take(&mut self.plain);
-            progress = match http1.decrypt(bytes, &mut plain) {
-                Some(bytes) if http1.has_chosen_http2() => Progress::Http2(Http2Begins {
+            progress = match guarded(|| http1.decrypt(bytes, &mut plain)) {
+                Some(Some(bytes)) if http1.has_chosen_http2() => Progress::Http2(Http2Begins {
                     has_preface: false,
                     bytes: bytes.to_vec(),
                 }),
-                Some(bytes) => {
+                Some(Some(bytes)) => {
                     // Not the sockets, which hold the bytes.
                     let mut rest = Rest {
                         now: cx.now,
@@ -132,10 +133,11 @@ impl Requests {
                         self.serve_received(&mut http1, bytes, turns, &mut rest)
                     }
                 }
-                None => {
+                Some(None) => {
                     http1.on_broken_tls();
                     Progress::Stop
                 }
+                None => on_panic(&mut http1, cx.metrics),
             };
             self.plain = plain;
         }
@@ -211,7 +213,11 @@ impl Requests {
         } = self;
         let (socket, peer) = (http1.socket(), http1.peer());
         for _ in 0..PIPELINED_MAX {
-            match http1.receive(input, &turns.site.limits, table) {
+            let received = guarded(|| http1.receive(input, &turns.site.limits, table));
+            let Some(received) = received else {
+                return on_panic(http1, rest.metrics);
+            };
+            match received {
                 Received::More => return Progress::More,
                 Received::Continue(request) => {
                     let (site, mut cx) = handlers((*me, peer), commands, turns, rest);
@@ -265,6 +271,14 @@ impl Requests {
     }
 }
 
+/// The bytes of a connection made the gateway panic: the connection ends.
+#[cold]
+fn on_panic(http1: &mut Http1, metrics: &mut ShardMetrics) -> Progress {
+    metrics.general.connection_panics.bump();
+    http1.on_panic();
+    Progress::Stop
+}
+
 /// The handlers, and what they work with.
 pub(super) fn handlers<'a>(
     (me, peer): (ShardId, IpAddr),
@@ -278,7 +292,9 @@ pub(super) fn handlers<'a>(
         now: rest.now.mono,
         wall: rest.now.wall,
         leaving: turns.leaving,
+        clients: &turns.clients.connections.totals().clients,
         responder: &mut turns.responder,
+        gzip: &mut turns.gzip,
         exchanges: &mut turns.clients.exchanges,
         commands,
         projections: rest.projections,

@@ -4,11 +4,12 @@
 
 use crate::http::http2::Http2Response;
 use crate::http::{
-    CorsGrant, CorsPolicies, DateCache, Follows, Framed, Response, ResponseContext, StatusCode,
-    Version, write_response,
+    Body, CorsGrant, CorsPolicies, DateCache, Follows, Framed, Response, ResponseContext,
+    StatusCode, Version, write_response,
 };
-use crate::model::UnixMillis;
+use crate::model::{PanicAt, UnixMillis, panic_if_planted};
 use crate::route::{Failure, Refused};
+use crate::shard::guard::guarded;
 
 /// Writes the responses of one turn of one client.
 #[derive(Debug)]
@@ -17,6 +18,13 @@ pub(super) struct Responder {
     date: DateCache,
     /// The `Date` line of this turn.
     date_line: Vec<u8>,
+    /// Scratch: the fields of a client's quota.
+    policy: Vec<u8>,
+    limit: Vec<u8>,
+    /// Whether a response of this client could not be written, because that panicked.
+    broken: bool,
+    /// How often that has happened since it was last counted.
+    panics: u64,
     /// The bytes to send. Reused, so that a response allocates nothing. For HTTP/2: pieces of a
     /// body.
     out: Vec<u8>,
@@ -38,6 +46,10 @@ impl Responder {
             cors,
             date: DateCache::new(),
             date_line: Vec::new(),
+            policy: Vec::new(),
+            limit: Vec::new(),
+            broken: false,
+            panics: 0,
             out: Vec::new(),
             http2: None,
         }
@@ -66,8 +78,22 @@ impl Responder {
         mut response: Response<'r>,
     ) -> Responded {
         self.cors.add_to(context.cors, &mut response);
-        let out = (&mut self.out, &mut self.http2);
-        write(context, &response, &self.date_line, out)
+        if let Some(quota) = context.quota {
+            self.policy.clear();
+            self.limit.clear();
+            quota.write(&mut self.policy, &mut self.limit);
+            response
+                .checked("ratelimit-policy", &self.policy)
+                .checked("ratelimit", &self.limit);
+        }
+        let writer = Writer {
+            date_line: &self.date_line,
+            out: &mut self.out,
+            http2: &mut self.http2,
+            broken: &mut self.broken,
+            panics: &mut self.panics,
+        };
+        writer.write(context, &response)
     }
 
     /// Writes the response to a CORS preflight. `methods` lists those of the path's routes.
@@ -79,8 +105,14 @@ impl Responder {
     ) -> Responded {
         let cors = &self.cors;
         cors.add_preflight(context.cors, methods, &mut response);
-        let out = (&mut self.out, &mut self.http2);
-        write(context, &response, &self.date_line, out)
+        let writer = Writer {
+            date_line: &self.date_line,
+            out: &mut self.out,
+            http2: &mut self.http2,
+            broken: &mut self.broken,
+            panics: &mut self.panics,
+        };
+        writer.write(context, &response)
     }
 
     /// Writes a response that is no success.
@@ -116,6 +148,17 @@ impl Responder {
         self.out.len()
     }
 
+    /// Whether a response of this client could not be written. The bytes to send end before it, and
+    /// its connection must be closed behind them.
+    pub(super) fn take_broken(&mut self) -> bool {
+        std::mem::take(&mut self.broken)
+    }
+
+    /// How many responses could not be written since the last call.
+    pub(super) const fn take_panics(&mut self) -> u64 {
+        std::mem::replace(&mut self.panics, 0)
+    }
+
     /// Takes the bytes to send. Give the buffer back with [`Self::give_back`].
     pub(super) fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.out)
@@ -137,28 +180,56 @@ impl Responder {
     }
 }
 
-fn write(
-    context: ResponseContext,
-    response: &Response<'_>,
-    date_line: &[u8],
-    (out, http2): (&mut Vec<u8>, &mut Option<Http2Response>),
-) -> Responded {
-    let framed = match context.version {
-        Version::Http10 | Version::Http11 => write_response(response, context, date_line, out),
-        Version::Http2 => {
-            debug_assert!(http2.is_none(), "each response is taken by its stream");
-            let made = http2.insert(Http2Response::new(response, context, date_line));
-            let follows = if made.has_pieces {
-                Follows::Bytes
-            } else {
-                Follows::Nothing
-            };
-            let close = false;
-            Framed { follows, close }
-        }
-    };
-    Responded {
-        status: response.status(),
-        framed,
+/// Where responses are written.
+struct Writer<'a> {
+    date_line: &'a [u8],
+    out: &'a mut Vec<u8>,
+    http2: &'a mut Option<Http2Response>,
+    broken: &'a mut bool,
+    panics: &'a mut u64,
+}
+
+impl Writer<'_> {
+    fn write(self, context: ResponseContext, response: &Response<'_>) -> Responded {
+        let (status, begun) = (response.status(), self.out.len());
+        debug_assert!(self.http2.is_none(), "each response is taken by its stream");
+        let written = guarded(|| {
+            if let Body::Whole(body) = response.content() {
+                panic_if_planted(PanicAt::Encode, body);
+            }
+            match context.version {
+                Version::Http10 | Version::Http11 => {
+                    write_response(response, context, self.date_line, self.out)
+                }
+                Version::Http2 => {
+                    let made = Http2Response::new(response, context, self.date_line);
+                    let follows = if made.has_pieces {
+                        Follows::Bytes
+                    } else {
+                        Follows::Nothing
+                    };
+                    *self.http2 = Some(made);
+                    let close = false;
+                    Framed { follows, close }
+                }
+            }
+        });
+        let framed = written.unwrap_or_else(|| {
+            self.out.truncate(begun);
+            match context.version {
+                Version::Http10 | Version::Http11 => *self.broken = true,
+                // The stream ends with a response that says nothing.
+                Version::Http2 => {
+                    let empty = Response::new(StatusCode::INTERNAL_SERVER_ERROR);
+                    *self.http2 = Some(Http2Response::new(&empty, context, self.date_line));
+                }
+            }
+            *self.panics += 1;
+            Framed {
+                follows: Follows::Nothing,
+                close: context.version != Version::Http2,
+            }
+        });
+        Responded { status, framed }
     }
 }

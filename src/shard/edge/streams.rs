@@ -8,9 +8,11 @@ use crate::config::Streams as Settings;
 use crate::http::{
     ChunkHead, EVENT_STREAM, Framed, NO_BUFFERING, PASS_THROUGH, Response, StatusCode,
 };
-use crate::metrics::{CloseReason, StreamEnd};
+use crate::metrics::{CloseReason, StreamEnd, StreamRefusal};
 use crate::model::{ExchangeId, FastRandom, Id as _, Instant, TopicId, millis};
+use crate::route::Failure;
 use crate::shard::ciphertext::Flushed;
+use crate::shard::client_limits::ClientCells;
 use crate::shard::io::{Io, Part, SocketId};
 use crate::sse::{Delivery, Feed, Filter, Slow, StartFrom, Subscribe};
 
@@ -80,12 +82,29 @@ impl Streams {
         }
     }
 
-    /// Tells a refused client when to reconnect: after a random time, so that the clients do not
-    /// all reconnect at once.
-    fn retry_later(&mut self, settings: &Settings) -> String {
+    /// Tells a refused client when to reconnect: after `wait` at least, and a random time, so that
+    /// the clients do not all reconnect at once.
+    fn retry_later(&mut self, settings: &Settings, wait: Duration) -> String {
         let base = millis(settings.retry);
-        let retry = base + self.jitter.below(base.max(1));
+        let retry = base.max(millis(wait) + 1) + self.jitter.below(base.max(1));
         format!("retry: {retry}\n\n")
+    }
+
+    /// Counts a refused stream. Returns what its client is sent instead of events.
+    fn refuse<I>(
+        &mut self,
+        start: &StreamStart,
+        refused: Refused,
+        turns: &Turns,
+        cx: &mut EdgeContext<'_, I>,
+    ) -> Option<String> {
+        let (cause, wait) = refused?;
+        let route = start.plan.id.index();
+        cx.metrics.streams[route].refused.bump(cause);
+        if cause == StreamRefusal::Rate {
+            cx.metrics.routes[route].rate_limited.bump();
+        }
+        Some(self.retry_later(turns.site.streams(), wait))
     }
 
     /// Turns a connection into a stream's: sends the head of the response, then subscribes to the
@@ -99,21 +118,23 @@ impl Streams {
     ) {
         let admitted = admit(start, turns, cx);
         let framed = respond(start, turns);
-        if !admitted {
-            // A native EventSource never reconnects after any other status.
-            if !start.context.head_only {
-                let retry = self.retry_later(turns.site.streams());
-                turns.responder.piece(framed, retry.as_bytes());
+        let client = match admitted {
+            Ok(client) => client,
+            Err(refused) => {
+                // A native EventSource never reconnects after any other status.
+                if let Some(retry) = self.refuse(start, refused, turns, cx) {
+                    turns.responder.piece(framed, retry.as_bytes());
+                }
+                turns.responder.end(framed);
+                http1.on_last_response();
+                return turns.resume(http1, cx);
             }
-            turns.responder.end(framed);
-            http1.on_last_response();
-            return turns.resume(http1, cx);
-        }
+        };
         if !turns.send_responses(&mut http1, cx) {
-            turns.clients.connections.totals().streams.give_back();
+            turns.clients.connections.give_back_stream(client);
             return turns.close(http1, CloseReason::Client, cx);
         }
-        self.open(http1, start, framed, turns, cx);
+        self.open(http1, start, (framed, client), turns, cx);
     }
 
     /// Begins an event stream on a stream of HTTP/2.
@@ -127,23 +148,27 @@ impl Streams {
     ) {
         let admitted = admit(start, turns, cx);
         let _ = respond(start, turns);
-        let Some(mut response) = turns.responder.take_http2() else {
-            return;
-        };
-        if !admitted {
-            response.has_pieces = false;
-            if !start.context.head_only {
-                response.body = self.retry_later(turns.site.streams()).into();
+        let mut response = turns.responder.take_http2();
+        let client = match admitted {
+            Ok(client) => client,
+            Err(refused) => {
+                let retry = self.refuse(start, refused, turns, cx);
+                if let Some(response) = &mut response {
+                    response.has_pieces = false;
+                    response.body = retry.unwrap_or_default().into();
+                }
+                return http2.respond(slot, response);
             }
-            return http2.respond(slot, Some(response));
-        }
-        http2.respond(slot, Some(response));
-        if http2.stream(slot).is_none() {
-            // The client has reset the stream.
-            return turns.clients.connections.totals().streams.give_back();
+        };
+        // The first response is no stream if it could not be written.
+        let begins = response.as_ref().is_some_and(|it| it.has_pieces);
+        http2.respond(slot, response);
+        if !begins || http2.stream(slot).is_none() {
+            // Or the client has reset the stream.
+            return turns.clients.connections.give_back_stream(client);
         }
         let carrier = Carrier::Http2(http2.socket(), slot);
-        let stream = self.subscribe(carrier, start, turns, cx);
+        let stream = self.subscribe((carrier, client), start, turns, cx);
         turns.clients.connections.on_http2_stream();
         http2.set(slot, StreamState::Events(Events::new(stream)));
     }
@@ -151,7 +176,7 @@ impl Streams {
     /// Opens the exchange of a stream, and subscribes it to its feed.
     fn subscribe<I: Io>(
         &mut self,
-        carrier: Carrier,
+        (carrier, client): (Carrier, Option<ClientCells>),
         start: &StreamStart,
         turns: &mut Turns,
         cx: &mut EdgeContext<'_, I>,
@@ -172,6 +197,7 @@ impl Streams {
             topic: plan.topic,
             route: plan.id,
             opened,
+            client,
             ending: None,
         }
     }
@@ -181,12 +207,12 @@ impl Streams {
         &mut self,
         http1: Box<Http1>,
         start: &StreamStart,
-        framed: Framed,
+        (framed, client): (Framed, Option<ClientCells>),
         turns: &mut Turns,
         cx: &mut EdgeContext<'_, I>,
     ) {
         let socket = http1.socket();
-        let stream = self.subscribe(Carrier::Http1(socket), start, turns, cx);
+        let stream = self.subscribe((Carrier::Http1(socket), client), start, turns, cx);
         let clients = &mut turns.clients;
         let counted = http1.counted;
         let (head, transport) = http1.into_stream();
@@ -312,6 +338,7 @@ impl Streams {
                 StreamEnd::Slow
             }
             Delivery::Failed => StreamEnd::Failed,
+            Delivery::Stalled => StreamEnd::Page,
             Delivery::Closed => StreamEnd::Client,
         };
         let ending = (ending, CloseReason::Served);
@@ -328,23 +355,22 @@ impl Streams {
     }
 
     /// Ends an event stream of HTTP/2, whose connection is taken out or in its place. The client
-    /// reads the end, or that the last event was cut.
+    /// reads the end, or that the last event was cut. Returns the stream, whose place is to be given
+    /// back.
     pub(super) fn end_http2<I: Io>(
         &self,
         (http2, slot): (&mut Http2, StreamSlot),
         end: StreamEnd,
         exchanges: &mut Exchanges,
         cx: &mut EdgeContext<'_, I>,
-    ) -> bool {
-        let Some(stream) = http2.end_events(slot) else {
-            return false;
-        };
+    ) -> Option<Stream> {
+        let stream = http2.end_events(slot)?;
         unsubscribe(&stream, cx);
         exchanges.close_stream(stream.exchange);
         let metrics = &mut cx.metrics.streams[stream.route.index()];
         metrics.open.down();
         metrics.ended.bump(end);
-        true
+        Some(stream)
     }
 
     /// The socket of a stream takes bytes again.
@@ -518,8 +544,8 @@ impl Streams {
                 let Some(http2) = connections.http2_mut(socket) else {
                     return;
                 };
-                if self.end_http2((http2, slot), ending.0, exchanges, cx) {
-                    connections.on_http2_stream_end();
+                if let Some(stream) = self.end_http2((http2, slot), ending.0, exchanges, cx) {
+                    connections.on_http2_stream_end(&stream);
                     connections.send_later(socket);
                 }
                 return;
@@ -557,7 +583,7 @@ impl Streams {
         unsubscribe(&stream, cx);
         connection.close(socket, cx.io);
         clients.exchanges.close_stream(stream.exchange);
-        connections.totals().streams.give_back();
+        connections.give_back_stream(stream.client);
         let metrics = &mut cx.metrics.streams[stream.route.index()];
         metrics.open.down();
         metrics.ended.bump(end);
@@ -576,14 +602,54 @@ fn unsubscribe<I>(stream: &Stream, cx: &mut EdgeContext<'_, I>) {
     }
 }
 
-/// Whether a stream may begin. At its limit, while it is leaving, or while the topic is loaded, a
-/// gateway takes no new stream.
-fn admit<I>(start: &StreamStart, turns: &Turns, cx: &EdgeContext<'_, I>) -> bool {
-    let projection = cx.projections.get(start.plan.topic);
-    let loading = projection.is_none_or(|projection| projection.feed().is_none());
-    let streams_max = turns.site.streams().streams_max;
-    let refused = start.context.head_only || turns.leaving.has_begun() || loading;
-    !refused && turns.clients.connections.totals().streams.take(streams_max)
+/// Why a stream can't begin now, and how long that lasts at least. `None`: the request is a HEAD,
+/// which has no body that could be a stream.
+type Refused = Option<(StreamRefusal, Duration)>;
+
+/// Lets a stream take its place among those of the process and of its client. Returns the client, if
+/// its streams are limited.
+fn admit<I>(
+    start: &StreamStart,
+    turns: &Turns,
+    cx: &EdgeContext<'_, I>,
+) -> Result<Option<ClientCells>, Refused> {
+    if start.context.head_only {
+        return Err(None);
+    }
+    if turns.leaving.has_begun() {
+        return Err(Some((StreamRefusal::Draining, Duration::ZERO)));
+    }
+    if let Some(wait) = start.wait {
+        return Err(Some((StreamRefusal::Rate, wait)));
+    }
+    let topic = start.plan.topic;
+    let projection = cx.projections.get(topic);
+    if projection.is_none_or(|projection| projection.feed().is_none()) {
+        let refused = cx.projections.why_not_live(topic);
+        let cause = if refused.kind == Failure::NotReady.kind() {
+            StreamRefusal::NotReady
+        } else {
+            StreamRefusal::TopicUnavailable
+        };
+        let wait = u64::from(refused.retry_after.unwrap_or_default());
+        return Err(Some((cause, Duration::from_secs(wait))));
+    }
+    let (settings, totals) = (turns.site.streams(), turns.clients.connections.totals());
+    let client = start.tenant.as_ref().zip(settings.client_streams_max);
+    let client = client.map(|(tenant, max)| (totals.clients.cells(tenant), max));
+    if let Some((cells, max)) = client
+        && !totals.clients.streams.take(cells, max)
+    {
+        return Err(Some((StreamRefusal::ClientStreams, Duration::ZERO)));
+    }
+    let client = client.map(|(cells, _)| cells);
+    if totals.streams.take(settings.streams_max) {
+        return Ok(client);
+    }
+    if let Some(cells) = client {
+        totals.clients.streams.give_back(cells);
+    }
+    Err(Some((StreamRefusal::Streams, Duration::ZERO)))
 }
 
 /// Writes the head of a stream's response.
