@@ -4,17 +4,21 @@
 
 mod admin;
 mod body_checks;
+mod broker_connection;
 mod health;
 mod process;
 mod signal;
+mod survey;
 mod token;
-#[cfg(feature = "demo")]
+mod topic_needs;
 mod topics;
 
 pub use admin::{Admin, AdminSettings, AskShard, CONNECTIONS_MAX as ADMIN_CONNECTIONS_MAX};
 pub use body_checks::BodyChecks;
+pub use broker_connection::{AskError, BrokerSecurity};
 pub use health::{ANSWER_WAIT, RouteNeeds, merged, route_state};
 pub use signal::{Signals, Stop};
+pub use survey::{ClusterSurvey, TopicFacts, survey};
 pub use token::Tokens;
-#[cfg(feature = "demo")]
+pub use topic_needs::{Fit, TopicReport, report_json, report_text, topic_reports};
 pub use topics::{EnsureError, Ensured, TopicSpec, ensure_topics};

@@ -43,7 +43,10 @@ const ROOMS: [(&str, &[&str]); 21] = [
     ("reactor", &["model", "config", "metrics", "sys", "shard"]),
     (
         "control",
-        &["model", "config", "metrics", "auth", "schema", "route"],
+        // kafka and tls: an operator's commands log in to brokers.
+        &[
+            "model", "config", "metrics", "kafka", "tls", "auth", "schema", "route",
+        ],
     ),
     // The broker's clock and offsets are types of `model`.
     ("demo", &["model", "config", "broker"]),
