@@ -4,9 +4,11 @@
 
 mod cpus;
 mod descriptors;
+mod live;
 mod readiness;
 mod schemas;
 mod security;
+mod start_lines;
 mod stderr;
 
 use std::collections::HashMap;
@@ -32,6 +34,8 @@ use crate::shard::{
 use crate::sys::{allowed_cpus, descriptor_limit, descriptors_allowed, raise_descriptor_limit};
 use crate::tls::TlsError;
 
+pub use live::{LiveError, LiveReport, ask_clusters, create_topics};
+pub use start_lines::log_start;
 pub use stderr::{flush_log, print_stderr, start_log};
 
 use cpus::Placement;

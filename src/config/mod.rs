@@ -11,6 +11,7 @@ mod cluster_index;
 mod clusters;
 mod cross;
 mod cross_kafka;
+mod curl;
 mod diagnose;
 pub mod kind;
 mod load;
@@ -34,13 +35,17 @@ mod sources;
 mod template;
 #[cfg(test)]
 mod tests;
+mod topic_commands;
 mod topics;
 pub mod unit;
 
-pub use cli::{CommandLine, Invocation, Output, colours, command, short_help};
+pub use cli::{
+    CommandLine, Invocation, NewTopics, Output, TopicsAction, colours, command, short_help,
+};
 pub use cluster_index::ClusterIndex;
 pub use clusters::{CLUSTERS_MAX, ClusterConfig, ClusterKeys};
 pub use cross::{CORS_NAMES_BYTES_MAX, ENCODINGS_MAX, TOPICS_MAX};
+pub use curl::{CurlLine, curl_lines};
 pub use diagnose::{Finding, Report, Severity};
 pub use kind::{BrokerAddress, SECRET_BYTES_MAX, SecretSource};
 pub use load::{Loaded, Reason, load};
@@ -63,10 +68,11 @@ pub use settings::{
     TOPIC_IN_FLIGHT_BYTES_MIN, Tls,
 };
 pub use show::{
-    routes_json, routes_text, settings_json, settings_text, verdict_json, verdict_text,
+    route_lines, routes_json, routes_text, settings_json, settings_text, verdict_json, verdict_text,
 };
 pub use sources::{ConfigFile, FILE_BYTES_MAX, Sources};
 pub use template::{Part, TEMPLATE_BYTES_MAX, Template, TemplateContext};
+pub use topic_commands::topic_commands;
 pub use topics::TopicUse;
 pub use unit::{show_size, show_time};
 

@@ -70,14 +70,27 @@ impl Origins {
         &self.each[index]
     }
 
+    /// Whether no source sets the setting `key`, so that it has its default.
+    ///
+    /// # Panics
+    /// No setting has this key.
+    #[must_use]
+    pub fn is_default(&self, key: &str) -> bool {
+        *self.by_key(key).1 == Origin::Default
+    }
+
     fn by_key(&self, key: &str) -> (usize, &Origin) {
         let index = TABLE.iter().position(|it| it.key == key);
         let index = index.expect("keys are written as the table has them");
         (index, &self.each[index])
     }
 
-    /// Byte range for a finding about `key`, if the file sets its value.
-    pub(super) fn at(&self, key: &str) -> Option<Range<usize>> {
+    /// Byte range for a finding about the setting `key`, if the file sets its value.
+    ///
+    /// # Panics
+    /// No setting has this key.
+    #[must_use]
+    pub fn at(&self, key: &str) -> Option<Range<usize>> {
         match self.by_key(key).1 {
             Origin::File { at, .. } => Some(at.clone()),
             _ => None,

@@ -11,6 +11,8 @@ mod addresses;
 mod child;
 #[cfg(test)]
 mod child_tests;
+mod dev;
+mod init;
 pub mod listener;
 mod outside;
 mod page;
@@ -22,4 +24,6 @@ mod service;
 mod topics;
 
 pub use child::GatewayError;
+pub use dev::{DevBrokers, DevError, refusals as dev_refusals};
+pub use init::{Example, InitArgs, InitError, Language, init};
 pub use parent::{DemoArgs, DemoError, Output, run};
