@@ -9,7 +9,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use sluicegate::config::{ClusterIndex, Config, PathPattern, QueryRoute};
+use sluicegate::config::{ClusterIndex, Config, PathPattern, QueryRoute, RouteEdge};
 use sluicegate::http::{Method, Path};
 use sluicegate::model::TopicName;
 use sluicegate::route::{Routed, Router};
@@ -23,6 +23,7 @@ fn query(path: String) -> QueryRoute {
         topic: TopicName::new("t").expect("a legal name"),
         key: None,
         partitioner: None,
+        edge: RouteEdge::default(),
     }
 }
 

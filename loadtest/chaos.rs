@@ -77,6 +77,7 @@ pub(crate) fn run(args: &Args, live: Live, stop: &Stop) -> Result<Report> {
         binary: args.gateway.clone(),
         config: args.config.clone(),
         bootstrap: args.write.bootstrap.clone(),
+        options: Vec::new(),
     };
     let mut gateways = Vec::new();
     for _ in 0..args.instances {

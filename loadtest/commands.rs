@@ -51,8 +51,8 @@ pub(crate) struct CommandOptions {
     /// The method: POST, PUT, PATCH or DELETE.
     #[arg(long, default_value = "POST")]
     method: String,
-    /// The body. `{n}` is the key's number, `{i}` the command's, `{at}` when it was due (µs).
-    #[arg(long, default_value = r#"{"n":{n},"i":{i},"at":{at}}"#)]
+    /// The body. `{key}` is the key's number, `{i}` the command's, `{at}` when it was due (µs).
+    #[arg(long, default_value = r#"{"key":{key},"i":{i},"at":{at}}"#)]
     body: String,
     /// A file with the body, in place of --body.
     #[arg(long, value_name = "FILE", conflicts_with = "body")]

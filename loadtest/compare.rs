@@ -45,6 +45,23 @@ pub(crate) struct Args {
     /// Both sides are programs of the gateway, started with this config for each pair.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Options for the gateway of side A, with --config: `--a-options '--shards 2'`. They are
+    /// divided at spaces.
+    #[arg(
+        long,
+        value_name = "OPTIONS",
+        allow_hyphen_values = true,
+        default_value = ""
+    )]
+    a_options: String,
+    /// Options for the gateway of side B.
+    #[arg(
+        long,
+        value_name = "OPTIONS",
+        allow_hyphen_values = true,
+        default_value = ""
+    )]
+    b_options: String,
     /// The broker of gateways that are started here.
     #[arg(long)]
     bootstrap: Option<String>,
@@ -73,6 +90,11 @@ pub(crate) fn run(args: &Args, options: &ReportOptions, stop: &Stop) -> Result<V
     if let Some(config) = &args.config {
         gateways::check(args.a.as_ref(), config)?;
         gateways::check(args.b.as_ref(), config)?;
+    } else {
+        ensure!(
+            args.a_options.is_empty() && args.b_options.is_empty(),
+            "--a-options and --b-options are for gateways that are started here: add --config"
+        );
     }
     let names: Vec<String> = match &args.figures[..] {
         [] => FIGURES.map(str::to_owned).to_vec(),
@@ -87,8 +109,8 @@ pub(crate) fn run(args: &Args, options: &ReportOptions, stop: &Stop) -> Result<V
         .collect();
     for pair in 0..args.pairs {
         // Both run while either is measured: a resting process costs nothing.
-        let a = Side::start(&args.a, args.a_pid, args)?;
-        let b = Side::start(&args.b, args.b_pid, args)?;
+        let a = Side::start(&args.a, args.a_pid, &args.a_options, args)?;
+        let b = Side::start(&args.b, args.b_pid, &args.b_options, args)?;
         for (side, is_a) in [(&a, true), (&b, false)] {
             let figures = side.measure(&args.scenario)?;
             for row in &mut rows {
@@ -128,7 +150,7 @@ struct Side {
 }
 
 impl Side {
-    fn start(side: &str, pid: Option<u32>, args: &Args) -> Result<Self> {
+    fn start(side: &str, pid: Option<u32>, options: &str, args: &Args) -> Result<Self> {
         let Some(config) = &args.config else {
             return Ok(Self {
                 target: side.to_owned(),
@@ -140,6 +162,7 @@ impl Side {
             binary: side.into(),
             config: config.clone(),
             bootstrap: args.bootstrap.clone(),
+            options: options.split_whitespace().map(str::to_owned).collect(),
         })?;
         Ok(Self {
             target: format!("http://{}", gateway.address),

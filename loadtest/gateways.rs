@@ -17,6 +17,8 @@ pub(crate) struct GatewayCommand {
     pub(crate) binary: PathBuf,
     pub(crate) config: PathBuf,
     pub(crate) bootstrap: Option<String>,
+    /// More options of `run`.
+    pub(crate) options: Vec<String>,
 }
 
 /// A gateway process at a fixed address. It is killed when this is dropped.
@@ -52,6 +54,7 @@ impl Gateway {
             binary,
             config,
             bootstrap,
+            options,
         } = &self.command;
         let mut command = Command::new(binary);
         command.arg("run").arg("--config").arg(config);
@@ -61,6 +64,7 @@ impl Gateway {
             command.args(["--kafka-bootstrap", bootstrap]);
         }
         command
+            .args(options)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());

@@ -66,13 +66,13 @@ struct CommandLine {
 enum Scenario {
     /// Event streams: the delay of each event from the time its record was due.
     ///
-    /// Broadcast: one URL. Keyed or filtered: `{n}` in the URL, and --keys. Idle: no writer. With
+    /// Broadcast: one URL. Keyed or filtered: `{key}` in the URL, and --keys. Idle: no writer. With
     /// --bootstrap and --topic the harness writes the records itself, otherwise it follows those of
     /// `sluicegate-load write`; events of others are counted as `foreign`.
     Streams(scenarios::StreamArgs),
     /// GETs: the delay of each from the time it was due.
     ///
-    /// Hot: one URL. Cold: `{n}` and --keys. Conditional: --conditional. Collections: the URL of
+    /// Hot: one URL. Cold: `{key}` and --keys. Conditional: --conditional. Collections: the URL of
     /// one.
     Queries(queries::Args),
     /// Commands with idempotency keys: the delay from the first attempt to the answer.

@@ -19,7 +19,7 @@ const TOKENS_MAX: usize = 1_000_000;
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Target")]
 pub(crate) struct TargetOptions {
-    /// The resource, `http://host:port/path` or `https://…`. `{n}` in the path stands for a number
+    /// The resource, `http://host:port/path` or `https://…`. `{key}` in the path stands for a number
     /// below --keys. Several URLs: clients take them in turn, and retries go to the next one.
     #[arg(long = "url", required = true, value_name = "URL")]
     pub(crate) urls: Vec<Url>,
@@ -31,7 +31,7 @@ pub(crate) struct TargetOptions {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Client")]
 pub(crate) struct ClientOptions {
-    /// Number of different values of `{n}` in path and body.
+    /// Number of different values of `{key}` in path and body.
     #[arg(long, default_value_t = 1)]
     pub(crate) keys: u64,
     /// A header that every request carries. Repeatable.

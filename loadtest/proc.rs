@@ -42,13 +42,15 @@ impl Process {
         Ok(Duration::from_nanos(sum))
     }
 
-    /// Resident memory of the process, in bytes.
-    pub(crate) fn resident(self) -> Result<u64> {
-        let path = format!("/proc/{}/status", self.0);
-        let status = std::fs::read_to_string(&path).with_context(|| path.clone())?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-        Ok(kib.with_context(|| format!("{path} has no VmRSS"))? * 1024)
+    /// Resident memory of the process, in bytes; `None` if it has ended. The kernel keeps the
+    /// status of an ended process until its parent asks for its exit code, but without this line.
+    pub(crate) fn resident(self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0)).ok()?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+        Some(kib * 1024)
     }
 }
 

@@ -1,4 +1,4 @@
-//! `queries`: GETs. Hot (one URL), cold (`{n}` over many keys), conditional (with the tag of the
+//! `queries`: GETs. Hot (one URL), cold (`{key}` over many keys), conditional (with the tag of the
 //! last answer), collections (the URL of one). Every answer is checked: its status, that a 304 was
 //! asked for, and, where the records are this harness's own, that a key never goes backwards on one
 //! connection.

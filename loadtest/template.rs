@@ -1,6 +1,6 @@
-//! Paths and bodies with placeholders: `{n}` is a key's number, `{i}` the number of the request,
-//! `{at}` the time at which it was due (µs since 1970). Other braces stand for themselves, so a
-//! JSON body needs no escapes.
+//! Paths and bodies with placeholders: `{key}` (or `{n}`) is a key's number, `{i}` the number of
+//! the request, `{at}` the time at which it was due (µs since 1970). Other braces stand for
+//! themselves, so a JSON body needs no escapes.
 
 use std::io::Write as _;
 
@@ -37,6 +37,7 @@ impl Template {
         let mut plain = String::new();
         while !rest.is_empty() {
             let known = [
+                ("{key}", Piece::Key),
                 ("{n}", Piece::Key),
                 ("{i}", Piece::Index),
                 ("{at}", Piece::Due),

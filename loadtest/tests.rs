@@ -341,3 +341,35 @@ fn streams_that_open_are_timed_from_when_they_were_due() {
     assert_eq!(report.value("opens"), Some(20.0));
     assert!(report.value("p99_us").is_some_and(|us| us < 1e6));
 }
+
+/// clap replaces `{n}` in a help text by a new line, so a placeholder of this name cannot be shown.
+#[test]
+fn no_help_has_claps_new_line_by_accident() {
+    fn texts(command: &clap::Command, into: &mut Vec<String>) {
+        let abouts = [command.get_about(), command.get_long_about()];
+        let helps = command
+            .get_arguments()
+            .flat_map(|arg| [arg.get_help(), arg.get_long_help()]);
+        into.extend(
+            abouts
+                .into_iter()
+                .chain(helps)
+                .flatten()
+                .map(ToString::to_string),
+        );
+        for inner in command.get_subcommands() {
+            texts(inner, into);
+        }
+    }
+    let mut all = Vec::new();
+    texts(
+        &<crate::CommandLine as clap::CommandFactory>::command(),
+        &mut all,
+    );
+    let broken: Vec<&String> = all.iter().filter(|text| text.contains("{n}")).collect();
+    assert!(
+        all.len() > 100 && broken.is_empty(),
+        "{} texts, {broken:?}",
+        all.len()
+    );
+}

@@ -40,7 +40,7 @@ pub(crate) struct WriteOptions {
     /// Bytes of a record's value.
     #[arg(long, default_value_t = 200)]
     pub(crate) size: usize,
-    /// Key of the records. `{n}` is a number below --keys. Without it they have none.
+    /// Key of the records. `{key}` is a number below --keys. Without it they have none.
     #[arg(long)]
     pub(crate) key: Option<String>,
     /// Compression of the records. (All are written with acks=all: rskafka has no other.)
@@ -63,7 +63,7 @@ pub(crate) enum Codec {
 pub(crate) struct Args {
     #[command(flatten)]
     write: WriteOptions,
-    /// Number of different values of `{n}` in --key.
+    /// Number of different values of `{key}` in --key.
     #[arg(long, default_value_t = 1)]
     keys: u64,
     /// Seconds to write; 0 writes nothing, and creates the topic.

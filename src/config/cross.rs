@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::cross_cors;
 use super::cross_kafka;
 use super::diagnose::Findings;
 use super::memory::{memory_caps, memory_sum, memory_table};
 use super::origin::Origins;
 use super::read::{Claim, ReadRoute};
 use super::sources::Sources;
-use super::template::is_token;
 use super::unit::{KIB, MIB, show_size, show_time};
 use super::{
     ClusterIndex, CommandRoute, Config, OWN_SEGMENT, QueryRoute, Segment, Settings, StreamRoute,
@@ -22,9 +22,6 @@ pub const ENCODINGS_MAX: usize = 4;
 
 /// Most topics that a gateway reads or writes.
 pub const TOPICS_MAX: usize = 256;
-
-/// Most bytes of header names that routes and `cors.allow_headers` add to a preflight's response.
-pub const CORS_NAMES_BYTES_MAX: usize = 7 * KIB;
 
 /// Bytes of a record besides its command's body: key, headers, framing.
 const RECORD_OVERHEAD_BYTES: usize = 16 * KIB;
@@ -62,6 +59,12 @@ impl Routes {
         }
         self.encodings(findings);
         self.streams_of_replies(findings);
+        let commands = self.commands.iter().map(|it| &it.route.edge);
+        let queries = self.queries.iter().map(|it| &it.route.edge);
+        let streams = self.streams.iter().map(|it| &it.route.edge);
+        for edge in commands.chain(queries).chain(streams) {
+            cross_cors::route(edge, settings, findings);
+        }
     }
 
     /// Rejects streams of a replies topic. The reply index reads such a topic's history one record
@@ -162,7 +165,7 @@ pub(super) fn settings(s: &Settings, cpus: u16, from: &Origins, findings: &mut F
         findings.error(from.at("kafka.bootstrap"), message, "name one, or more");
     }
     shards(s, cpus, from, findings);
-    cors(s, from, findings);
+    cross_cors::settings(s, from, findings);
     cross_kafka::connection(
         from.is_read("kafka.tls").then_some(&s.kafka_tls),
         from.is_read("kafka.sasl").then_some(&s.kafka_sasl),
@@ -343,50 +346,6 @@ fn shards(s: &Settings, cpus: u16, from: &Origins, findings: &mut Findings) {
     }
 }
 
-/// Origins are exact: scheme, host, and the port if it is not the scheme's default. `*` is
-/// rejected: any page on the web could then read what its visitor may read.
-fn cors(s: &Settings, from: &Origins, findings: &mut Findings) {
-    for origin in &s.cors.origins {
-        let help = match origin.as_str() {
-            "*" => "list the origins; any page could use the routes",
-            "null" => "`null` is every sandboxed page and file: list real origins",
-            text if is_origin(text) => continue,
-            text if text.ends_with('/') => "an origin has no slash at its end",
-            _ => "write scheme and host as browsers send them, such as https://shop.example:8443",
-        };
-        let message = format!("`{origin}` is not an origin");
-        findings.error(from.at("cors.origins"), message, help);
-    }
-    for (key, names) in [
-        ("cors.allow_headers", &s.cors.allow_headers),
-        ("cors.expose_headers", &s.cors.expose_headers),
-    ] {
-        for name in names.iter().filter(|name| !is_token(name) || *name == "*") {
-            let message = format!("`{name}` is not the name of a header");
-            let help = "name each header; a name has letters, digits and -";
-            findings.error(from.at(key), message, help);
-        }
-    }
-}
-
-/// Whether `text` is an origin as browsers serialise it (RFC 6454 6.2): lower case, no path, no
-/// default port.
-fn is_origin(text: &str) -> bool {
-    let (rest, default) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
-        (Some(rest), _) => (rest, ":443"),
-        (_, Some(rest)) => (rest, ":80"),
-        _ => return false,
-    };
-    let host_end = rest
-        .rfind(':')
-        .filter(|at| !rest[*at..].contains(']'))
-        .unwrap_or(rest.len());
-    let (host, port) = rest.split_at(host_end);
-    let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._[]:".contains(&b);
-    let port_ok = port.is_empty() || port[1..].parse::<u16>().is_ok_and(|n| n > 0);
-    !host.is_empty() && host.bytes().all(legal) && port_ok && port != default
-}
-
 /// Checks the whole config: routes exist, the number of topics, CORS names, the memory sum.
 pub(super) fn whole(config: &Config, sources: &Sources, from: &Origins, findings: &mut Findings) {
     if !config.has_routes() && !findings.any_error() {
@@ -401,17 +360,7 @@ pub(super) fn whole(config: &Config, sources: &Sources, from: &Origins, findings
         let message = format!("the routes name more than {TOPICS_MAX} topics");
         findings.error(None, message, "split the routes over several gateways");
     }
-    let names = config.cors_request_headers();
-    let bytes: usize = names.iter().map(|name| name.len() + ", ".len()).sum();
-    if !config.settings.cors.origins.is_empty() && bytes > CORS_NAMES_BYTES_MAX {
-        let message = format!(
-            "pages may send {} headers, more than a preflight can list",
-            names.len()
-        );
-        let help =
-            format!("forward and read fewer: their names may have {CORS_NAMES_BYTES_MAX} bytes");
-        findings.error(from.at("cors.origins"), message, help);
-    }
+    cross_cors::names(config, from, findings);
     let Some(memory) = config.settings.memory else {
         return;
     };

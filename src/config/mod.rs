@@ -10,12 +10,14 @@ mod cli;
 mod cluster_index;
 mod clusters;
 mod cross;
+mod cross_cors;
 mod cross_kafka;
 mod curl;
 mod diagnose;
 pub mod kind;
 mod load;
 mod memory;
+mod networks;
 mod origin;
 #[cfg(test)]
 mod page;
@@ -23,10 +25,12 @@ mod params;
 mod pattern;
 mod read;
 mod read_command;
+mod read_edge;
 mod read_headers;
 mod read_params;
 #[cfg(test)]
 mod recipes;
+mod route_edge;
 mod routes;
 mod section;
 mod settings;
@@ -44,7 +48,8 @@ pub use cli::{
 };
 pub use cluster_index::ClusterIndex;
 pub use clusters::{CLUSTERS_MAX, ClusterConfig, ClusterKeys};
-pub use cross::{CORS_NAMES_BYTES_MAX, ENCODINGS_MAX, TOPICS_MAX};
+pub use cross::{ENCODINGS_MAX, TOPICS_MAX};
+pub use cross_cors::CORS_NAMES_BYTES_MAX;
 pub use curl::{CurlLine, curl_lines};
 pub use diagnose::{Finding, Report, Severity};
 pub use kind::{BrokerAddress, SECRET_BYTES_MAX, SecretSource};
@@ -58,13 +63,14 @@ pub use origin::{Origin, Origins};
 pub use params::{ParamKind, ParamPlace, ParamRule, QUERY_PARAMS_MAX};
 pub use pattern::{PATTERN_BYTES_MAX, PathPattern, SEGMENTS_MAX, Segment, TextError};
 pub use read::ROUTES_MAX;
+pub use route_edge::{Rate, RouteCors, RouteEdge};
 pub use routes::{
     CommandMethod, CommandRoute, Condition, Dedupe, Filter, HeaderNames, Idempotency, InFlight,
     OWN_SEGMENT, OneWayStatus, Partitioner, QueryRoute, SchemaFile, Slow, Start, StreamRoute,
 };
 pub use settings::{
     Admin, Apply, Auth, BATCH_BYTES_MAX, Cache, Commands, Cors, Http, Kafka, KafkaSasl, KafkaTls,
-    Log, LogFormat, LogLevel, Mechanism, Setting, Settings, Streams, TABLE,
+    Log, LogFormat, LogLevel, Mechanism, ProxyHeader, Setting, Settings, Streams, TABLE,
     TOPIC_IN_FLIGHT_BYTES_MIN, Tls,
 };
 pub use show::{

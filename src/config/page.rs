@@ -98,6 +98,19 @@ const ROUTE_KEYS: &[Keys] = &[
                 "The status of a command that was appended, on a route without `replies`: 202 \
                  (default) or 204.",
             ),
+            (
+                "cors",
+                "Table over `[cors]` for this route: `origins`, `credentials`, `allow_headers`, \
+                 `expose_headers`, `max_age`. A key that is absent is that of `[cors]`. \
+                 `origins = [\"*\"]` lets any page use the route, without cookies.",
+            ),
+            (
+                "rate",
+                "How often one client may ask: a table of `requests`, `per` (1s to 1d) and \
+                 `burst`, the requests that it may send at once (default: `requests`). Beyond it, \
+                 a request gets 429, and a stream is closed with the time to wait. A client is an \
+                 identity, or an anonymous address (IPv6: its /64 network).",
+            ),
         ],
     ),
     (
@@ -124,6 +137,19 @@ const ROUTE_KEYS: &[Keys] = &[
                  clients do, and the number of partitions has never changed. A batch that can't be \
                  decoded then affects only the keys of its own partition, not every key that \
                  is not found. Default: none.",
+            ),
+            (
+                "cors",
+                "Table over `[cors]` for this route: `origins`, `credentials`, `allow_headers`, \
+                 `expose_headers`, `max_age`. A key that is absent is that of `[cors]`. \
+                 `origins = [\"*\"]` lets any page use the route, without cookies.",
+            ),
+            (
+                "rate",
+                "How often one client may ask: a table of `requests`, `per` (1s to 1d) and \
+                 `burst`, the requests that it may send at once (default: `requests`). Beyond it, \
+                 a request gets 429, and a stream is closed with the time to wait. A client is an \
+                 identity, or an anonymous address (IPv6: its /64 network).",
             ),
         ],
     ),
@@ -155,6 +181,19 @@ const ROUTE_KEYS: &[Keys] = &[
             (
                 "event",
                 "The `event:` field of data events. Default: none, so browsers call `onmessage`.",
+            ),
+            (
+                "cors",
+                "Table over `[cors]` for this route: `origins`, `credentials`, `allow_headers`, \
+                 `expose_headers`, `max_age`. A key that is absent is that of `[cors]`. \
+                 `origins = [\"*\"]` lets any page use the route, without cookies.",
+            ),
+            (
+                "rate",
+                "How often one client may ask: a table of `requests`, `per` (1s to 1d) and \
+                 `burst`, the requests that it may send at once (default: `requests`). Beyond it, \
+                 a request gets 429, and a stream is closed with the time to wait. A client is an \
+                 identity, or an anonymous address (IPv6: its /64 network).",
             ),
         ],
     ),

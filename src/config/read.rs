@@ -150,6 +150,7 @@ impl<'a, 'f> Reader<'a, 'f> {
             path.and_then(|path| self.template(value, "key", path, TemplateContext::Get, true));
         let partitioners = OneOf(&[("murmur2", Partitioner::Murmur2)]);
         let partitioner = section.read("partitioner", &partitioners, self.findings);
+        let edge = self.edge(&mut section, "query");
         let at = section.at.clone();
         let all_known = section.finish(no_other_place, self.findings);
 
@@ -167,6 +168,7 @@ impl<'a, 'f> Reader<'a, 'f> {
                 topic: topic.value,
                 key,
                 partitioner: partitioner.map(|it| it.value),
+                edge,
             },
             at,
             topic_at: topic.at,
@@ -198,6 +200,7 @@ impl<'a, 'f> Reader<'a, 'f> {
         ]);
         let slow = section.read("slow", &slows, self.findings);
         let event = section.read("event", &Text(64), self.findings);
+        let edge = self.edge(&mut section, "stream");
         let at = section.at.clone();
         let all_known = section.finish(no_other_place, self.findings);
 
@@ -224,6 +227,7 @@ impl<'a, 'f> Reader<'a, 'f> {
                 start: start.map_or_else(Default::default, |it| it.value),
                 slow: slow.map_or_else(Default::default, |it| it.value),
                 event,
+                edge,
             },
             at,
             topic_at: topic.at,

@@ -52,6 +52,7 @@ impl<'a> Reader<'a, '_> {
         let schema = section.read("schema", &FilePath, self.findings);
         let params = self.params(&mut section, path.as_ref());
         let choices = self.choices(&mut section);
+        let edge = self.edge(&mut section, "command");
         let at = section.at.clone();
         section.finish(no_other_place, self.findings);
 
@@ -92,6 +93,7 @@ impl<'a> Reader<'a, '_> {
                 condition: value(choices.condition),
                 tombstone: value(choices.tombstone),
                 one_way_status: value(choices.one_way_status),
+                edge,
             },
             at,
             topic_at: topic.at,

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{ClusterIndex, ParamRule, PathPattern, Template};
+use super::{ClusterIndex, ParamRule, PathPattern, RouteEdge, Template};
 use crate::model::{EventName, TopicName};
 
 /// The first segment of paths that the gateway serves itself. No route may begin with it.
@@ -56,6 +56,8 @@ pub struct CommandRoute {
     pub tombstone: bool,
     /// The status of a command that was appended, if the route has no replies.
     pub one_way_status: OneWayStatus,
+    /// What the route says about its clients.
+    pub edge: RouteEdge,
 }
 
 /// HTTP methods that a command route may have.
@@ -168,6 +170,8 @@ pub struct QueryRoute {
     /// How producers choose a key's partition. Set it only if all producers agree and the number of
     /// partitions has never changed. `None`: a key's records may be in any partition.
     pub partitioner: Option<Partitioner>,
+    /// What the route says about its clients.
+    pub edge: RouteEdge,
 }
 
 /// A way to choose the partition of a key.
@@ -199,6 +203,8 @@ pub struct StreamRoute {
     /// The `event:` field of data events. `None`: no field, so that browsers deliver the events to
     /// `onmessage`.
     pub event: Option<EventName>,
+    /// What the route says about its clients.
+    pub edge: RouteEdge,
 }
 
 /// Which records of a topic a stream sends. All conditions must hold.

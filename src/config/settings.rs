@@ -12,8 +12,9 @@ use super::kind::{
     Address, Broker, BrokerAddress, Count, Cpus, FilePath, Kind, ListOf, Maybe, OneOf, Raw,
     SecretSource, SecretText, Switch, Text,
 };
+use super::networks::Cidr;
 use super::unit::{GIB, KIB, MIB, Size, Time};
-use crate::model::SHARDS_MAX;
+use crate::model::{Network, SHARDS_MAX};
 
 /// The largest `kafka.batch_bytes_max`, which bounds a record too.
 pub const BATCH_BYTES_MAX: usize = 512 * MIB;
@@ -183,6 +184,17 @@ pub enum Auth {
     None,
 }
 
+/// The header in which a proxy of `proxies` reports the address of its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyHeader {
+    /// `X-Forwarded-For`: addresses, the last one added by the nearest proxy.
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239), of which `for` is read.
+    Forwarded,
+    /// The address of the connection counts.
+    None,
+}
+
 /// The SASL mechanism towards brokers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mechanism {
@@ -236,6 +248,15 @@ const fn s(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
+/// The largest `cors.max_age`: browsers keep no preflight for longer.
+pub(super) const CORS_MAX_AGE_MAX: Duration = s(86_400);
+/// Most entries of `origins`, and of a list of header names, of `[cors]` and of a route.
+pub(super) const CORS_ORIGINS_MAX: usize = 64;
+pub(super) const CORS_HEADERS_MAX: usize = 32;
+
+/// Most networks of proxies. Each address that a proxy reports is compared with all of them.
+const PROXIES_MAX: usize = 64;
+
 /// Most listeners of one kind. A listener's number is stored in a byte.
 const LISTENERS_MAX: usize = 16;
 
@@ -251,6 +272,18 @@ settings! {
         /// makes every client anonymous.
         auth: Option<Auth> = None,
             OneOf(&[("unset", None), ("none", Some(Auth::None))]), Restart;
+        /// Networks of the proxies in front, such as `10.0.0.0/8` or `fd00::/8`. Only they may
+        /// report the address of their client, in `proxy_header` or by the PROXY protocol. It
+        /// serves limits only.
+        proxies: Vec<Network> = vec![], ListOf(Cidr, PROXIES_MAX), Reload;
+        /// The header in which the proxies of `proxies` report the address of their client. Each
+        /// of them must append to this header, or replace it: whatever else a client sends is
+        /// believed.
+        proxy_header: ProxyHeader = ProxyHeader::XForwardedFor, OneOf(&[
+            ("x-forwarded-for", ProxyHeader::XForwardedFor),
+            ("forwarded", ProxyHeader::Forwarded),
+            ("none", ProxyHeader::None),
+        ]), Reload;
         /// Shards: threads that serve. Default: one per CPU that the process may use, by its
         /// affinity and the CPU quota of its cgroup.
         shards: Option<u16> = None, Maybe(Count(1..=SHARDS_MAX), "one per CPU"), Restart;
@@ -428,21 +461,21 @@ settings! {
     }
 
     "CORS"
-    /// Which web pages of other origins may use the routes (CORS).
+    /// Which web pages of other origins may use the routes (CORS). A route's `cors` overrides it.
     cors "cors": Cors {
         /// Exact origins that may use the routes, such as `https://shop.example`. Empty: only the
         /// gateway's own.
-        origins: Vec<String> = vec![], ListOf(Text(255), 64), Reload;
+        origins: Vec<String> = vec![], ListOf(Text(255), CORS_ORIGINS_MAX), Reload;
         /// Whether pages may send cookies.
         credentials: bool = false, Switch, Reload;
         /// Request headers that pages may send, in addition to those that the gateway understands
         /// and those that routes forward or read.
-        allow_headers: Vec<String> = vec![], ListOf(Text(128), 32), Reload;
+        allow_headers: Vec<String> = vec![], ListOf(Text(128), CORS_HEADERS_MAX), Reload;
         /// Response headers that pages may read, in addition to those that the gateway sets: the
         /// names of headers that services put on their replies.
-        expose_headers: Vec<String> = vec![], ListOf(Text(128), 32), Reload;
+        expose_headers: Vec<String> = vec![], ListOf(Text(128), CORS_HEADERS_MAX), Reload;
         /// How long browsers may cache a preflight.
-        max_age: Duration = s(600), Time(s(0)..=s(86_400)), Reload;
+        max_age: Duration = s(600), Time(s(0)..=CORS_MAX_AGE_MAX), Reload;
     }
 
     "Commands"

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{ClusterIndex, Config, Dedupe, Slow, Start, Template};
+use super::{ClusterIndex, Config, Cors, Dedupe, Slow, Start, Template};
 use crate::model::TopicName;
 
 /// One topic and how the routes use it.
@@ -56,10 +56,10 @@ impl TopicUse {
 }
 
 impl Config {
-    /// Names of the request headers that routes forward or read in a template, and those of
-    /// `cors.allow_headers`, in lower case. CORS must allow a page of another origin to send them.
+    /// Names of the request headers that routes forward or read in a template, and those that a
+    /// CORS policy lists, in lower case. CORS must allow a page of another origin to send them.
     #[must_use]
-    pub fn cors_request_headers(&self) -> BTreeSet<String> {
+    pub fn cors_request_headers(&self, policy: &Cors) -> BTreeSet<String> {
         let commands = self.commands.iter();
         let forwarded = commands.clone().flat_map(|route| &route.forward);
         let of_records = commands.clone().flat_map(|route| {
@@ -71,7 +71,7 @@ impl Config {
         let of_streams = of_streams.filter_map(|route| route.filter.key.as_ref());
         let read = of_records.chain(of_queries).chain(of_streams);
         let read = read.flat_map(Template::headers).map(str::to_owned);
-        let listed = &self.settings.cors.allow_headers;
+        let listed = &policy.allow_headers;
         let named = forwarded
             .chain(listed)
             .map(|name| name.to_ascii_lowercase());

@@ -9,16 +9,33 @@ pub enum Version {
     Http11,
 }
 
-/// What a response says about cross-origin use. [`Cors::grant`](super::Cors::grant) makes it, and
-/// only the same policy can write it.
+/// What a response says about cross-origin use.
+/// [`CorsPolicies::grant`](super::CorsPolicies::grant) makes it, and only the same policies can
+/// write it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CorsGrant {
+pub struct CorsGrant {
+    /// The number of the policy that decided.
+    pub(super) policy: u16,
+    pub(super) readers: CorsReaders,
+}
+
+/// Which pages of other origins may read a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CorsReaders {
     /// The page may not read the response, or asked from no other origin.
     None,
     /// The page of the origin at this place in the policy's list may read it.
     Origin(u16),
     /// Any page may read it.
     Any,
+}
+
+impl CorsGrant {
+    /// No page of another origin may read the response. It says what the first policy says to all.
+    pub const NONE: Self = Self {
+        policy: 0,
+        readers: CorsReaders::None,
+    };
 }
 
 /// What a response must know of its request. Small and `Copy`, because it outlives the request's
@@ -42,6 +59,6 @@ impl ResponseContext {
         version: Version::Http11,
         head_only: false,
         keep_alive: false,
-        cors: CorsGrant::None,
+        cors: CorsGrant::NONE,
     };
 }

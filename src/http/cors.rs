@@ -3,8 +3,14 @@
 //! A request's [`CorsGrant`] is decided when the request arrives, and outlives its bytes. Every
 //! response of a route with CORS has `Vary: Origin`, even if the request had no `Origin`: otherwise
 //! a shared cache could serve one origin's response to another.
+//!
+//! | type | decides |
+//! |---|---|
+//! | [`Cors`] | one policy: which pages of other origins may use a route |
+//! | [`CorsPolicies`] | all policies of a snapshot, by number; that of a request names one |
+//! | [`PageOrigin`] | whether a page may send a request with cookies |
 
-use super::context::CorsGrant;
+use super::context::{CorsGrant, CorsReaders};
 use super::fields::{ALLOW_ANY_ORIGIN, ALLOW_CREDENTIALS, VARY_ORIGIN};
 use super::head::one_origin;
 use super::headers::Headers;
@@ -116,34 +122,129 @@ impl Cors {
         })
     }
 
-    /// Which pages may read the response to a request with these headers.
-    #[must_use]
-    pub fn grant(&self, headers: &Headers<'_>) -> CorsGrant {
-        self.grant_to(one_origin(headers.get_all("origin")))
-    }
-
     /// Which pages may read the response to a request with this single `Origin`.
-    #[must_use]
-    pub fn grant_to(&self, origin: Option<&[u8]>) -> CorsGrant {
+    fn readers(&self, origin: Option<&[u8]>) -> CorsReaders {
         let Some(origin) = origin else {
-            return CorsGrant::None;
+            return CorsReaders::None;
         };
         match &self.origins {
-            Origins::Any => CorsGrant::Any,
+            Origins::Any => CorsReaders::Any,
             Origins::Listed(listed) => listed
                 .iter()
                 .position(|o| o.as_bytes() == origin)
                 .and_then(|at| u16::try_from(at).ok())
-                .map_or(CorsGrant::None, CorsGrant::Origin),
+                .map_or(CorsReaders::None, CorsReaders::Origin),
         }
     }
 
     /// Adds the fields of a response of any status: a page must be able to read a problem too.
-    pub fn add_to<'r>(&'r self, grant: CorsGrant, response: &mut Response<'r>) {
-        self.add_origin(grant, response);
-        if grant != CorsGrant::None {
+    fn add_to<'r>(&'r self, readers: CorsReaders, response: &mut Response<'r>) {
+        self.add_origin(readers, response);
+        if readers != CorsReaders::None {
             let exposed = self.expose_headers.as_bytes();
             response.checked("access-control-expose-headers", exposed);
+        }
+    }
+
+    fn add_preflight<'r>(
+        &'r self,
+        readers: CorsReaders,
+        methods: &'r str,
+        response: &mut Response<'r>,
+    ) {
+        self.add_origin(readers, response);
+        if readers != CorsReaders::None {
+            response
+                .checked("access-control-allow-methods", methods.as_bytes())
+                .checked(
+                    "access-control-allow-headers",
+                    self.allow_headers.as_bytes(),
+                )
+                .number("access-control-max-age", u64::from(self.max_age_s));
+        }
+    }
+
+    fn add_origin<'r>(&'r self, readers: CorsReaders, response: &mut Response<'r>) {
+        let listed = match &self.origins {
+            Origins::Listed(listed) => listed,
+            // Every origin gets the same response, so `Vary` is not needed.
+            Origins::Any if readers == CorsReaders::None => return,
+            Origins::Any => {
+                response.fixed(&ALLOW_ANY_ORIGIN);
+                return;
+            }
+        };
+        response.fixed(&VARY_ORIGIN);
+        let CorsReaders::Origin(at) = readers else {
+            return;
+        };
+        if let Some(origin) = listed.get(usize::from(at)) {
+            response.checked("access-control-allow-origin", origin.as_bytes());
+            if self.credentials {
+                response.fixed(&ALLOW_CREDENTIALS);
+            }
+        }
+    }
+}
+
+/// The number of a policy among [`CorsPolicies`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CorsPolicyId(u16);
+
+/// The policies of a snapshot. The first is for routes that say nothing of their own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CorsPolicies(Vec<Option<Cors>>);
+
+impl CorsPolicies {
+    /// Adds a policy, unless an equal one is there. `None`: no page of another origin.
+    pub fn add(&mut self, policy: Option<Cors>) -> CorsPolicyId {
+        let known = self.0.iter().position(|it| *it == policy);
+        let at = known.unwrap_or_else(|| {
+            self.0.push(policy);
+            self.0.len() - 1
+        });
+        CorsPolicyId(u16::try_from(at).expect("a config has fewer routes"))
+    }
+
+    fn policy(&self, number: u16) -> Option<&Cors> {
+        self.0.get(usize::from(number))?.as_ref()
+    }
+
+    /// Which pages may read the response to a request with these headers, of a route with this
+    /// policy.
+    #[must_use]
+    pub fn grant(&self, CorsPolicyId(policy): CorsPolicyId, headers: &Headers<'_>) -> CorsGrant {
+        let readers = self.policy(policy).map_or(CorsReaders::None, |cors| {
+            cors.readers(one_origin(headers.get_all("origin")))
+        });
+        CorsGrant { policy, readers }
+    }
+
+    /// Which pages may read a response that no route makes: the request has no route, or was
+    /// refused before its route was known. Such a response says nothing about a route, so a page of
+    /// any policy may read it.
+    #[must_use]
+    pub fn grant_unrouted(&self, origin: Option<&[u8]>) -> CorsGrant {
+        // Without a reader, the response still says that it varies, if any policy has a list.
+        let mut none = CorsGrant::NONE;
+        let mut varies = false;
+        for (policy, cors) in (0..).zip(&self.0) {
+            let Some(cors) = cors else { continue };
+            let readers = cors.readers(origin);
+            if readers != CorsReaders::None {
+                return CorsGrant { policy, readers };
+            }
+            if !varies && matches!(cors.origins, Origins::Listed(_)) {
+                (none.policy, varies) = (policy, true);
+            }
+        }
+        none
+    }
+
+    /// Adds the fields of a response of any status: a page must be able to read a problem too.
+    pub fn add_to<'r>(&'r self, grant: CorsGrant, response: &mut Response<'r>) {
+        if let Some(cors) = self.policy(grant.policy) {
+            cors.add_to(grant.readers, response);
         }
     }
 
@@ -156,39 +257,65 @@ impl Cors {
         methods: &'r str,
         response: &mut Response<'r>,
     ) {
-        self.add_origin(grant, response);
-        if grant != CorsGrant::None {
-            response
-                .checked("access-control-allow-methods", methods.as_bytes())
-                .checked(
-                    "access-control-allow-headers",
-                    self.allow_headers.as_bytes(),
-                )
-                .number("access-control-max-age", u64::from(self.max_age_s));
+        if let Some(cors) = self.policy(grant.policy) {
+            cors.add_preflight(grant.readers, methods, response);
         }
     }
 
-    fn add_origin<'r>(&'r self, grant: CorsGrant, response: &mut Response<'r>) {
-        let listed = match &self.origins {
-            Origins::Listed(listed) => listed,
-            // Every origin gets the same response, so `Vary` is not needed.
-            Origins::Any if grant == CorsGrant::None => return,
-            Origins::Any => {
-                response.fixed(&ALLOW_ANY_ORIGIN);
-                return;
-            }
+    /// Where the page that sent a request is from. `grant` is the request's.
+    #[must_use]
+    pub fn page_origin(&self, request: &Request<'_>, grant: CorsGrant) -> PageOrigin {
+        let mut origins = request.headers.get_all("origin");
+        let Some(origin) = origins.next() else {
+            return PageOrigin::Absent;
         };
-        response.fixed(&VARY_ORIGIN);
-        let CorsGrant::Origin(at) = grant else {
-            return;
-        };
-        if let Some(origin) = listed.get(usize::from(at)) {
-            response.checked("access-control-allow-origin", origin.as_bytes());
-            if self.credentials {
-                response.fixed(&ALLOW_CREDENTIALS);
-            }
+        if origins.next().is_some() {
+            return PageOrigin::Foreign;
+        }
+        if is_own(origin, request.host) {
+            return PageOrigin::Own;
+        }
+        let credentials = self.policy(grant.policy).is_some_and(|it| it.credentials);
+        match grant.readers {
+            CorsReaders::None => PageOrigin::Foreign,
+            CorsReaders::Origin(_) | CorsReaders::Any => PageOrigin::Granted { credentials },
         }
     }
+}
+
+/// Where the page that sent a request is from, as its browser says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageOrigin {
+    /// The request has no `Origin`: it is not from a page, or a browser's GET of its own origin.
+    Absent,
+    /// The page's host and port are those that the request is for.
+    Own,
+    /// The policy of the route lists the page's origin.
+    Granted {
+        /// Whether the policy lets it send cookies.
+        credentials: bool,
+    },
+    /// A page that has nothing to do with the gateway, or `null`.
+    Foreign,
+}
+
+/// Whether an origin names the same host and port as a request is for. The scheme is not compared:
+/// a proxy may have ended TLS.
+fn is_own(origin: &[u8], host: &[u8]) -> bool {
+    let (rest, default): (_, &[u8]) = match origin {
+        [b'h', b't', b't', b'p', b's', b':', b'/', b'/', rest @ ..] => (rest, b":443"),
+        [b'h', b't', b't', b'p', b':', b'/', b'/', rest @ ..] => (rest, b":80"),
+        _ => return false,
+    };
+    let host = host.strip_suffix(default).unwrap_or(host);
+    !rest.is_empty() && rest.eq_ignore_ascii_case(host)
+}
+
+/// The method that a preflight asks about, if it is one of the gateway's.
+#[must_use]
+pub fn preflight_method(request: &Request<'_>) -> Option<Method> {
+    let method = request.headers.get("access-control-request-method")?;
+    Method::parse(std::str::from_utf8(method).ok()?)
 }
 
 /// Whether the request is a CORS preflight: a browser asks for permission before the real request.
@@ -243,8 +370,19 @@ mod tests {
     }
 
     fn answer(cors: &Cors, origin: Option<&str>, preflight: bool) -> String {
+        let mut cors_of_all = CorsPolicies::default();
+        let id = cors_of_all.add(Some(cors.clone()));
+        answer_of(&cors_of_all, id, origin, preflight)
+    }
+
+    fn answer_of(
+        cors: &CorsPolicies,
+        id: CorsPolicyId,
+        origin: Option<&str>,
+        preflight: bool,
+    ) -> String {
         let origin: Vec<_> = origin.iter().map(|o| ("Origin", *o)).collect();
-        let grant = cors.grant(&headers_of(&origin).headers());
+        let grant = cors.grant(id, &headers_of(&origin).headers());
         let mut out = Vec::new();
         let mut response = Response::new(StatusCode::NO_CONTENT);
         if preflight {
@@ -335,11 +473,79 @@ mod tests {
 
     #[test]
     fn two_origins_are_none() {
-        let cors = cors(&["https://a.example"], false).expect("legal");
+        let mut policies = CorsPolicies::default();
+        let id = policies.add(Some(cors(&["https://a.example"], false).expect("legal")));
         let two = [
             ("origin", "https://a.example"),
             ("Origin", "https://b.example"),
         ];
-        assert_eq!(cors.grant(&headers_of(&two).headers()), CorsGrant::None);
+        let grant = policies.grant(id, &headers_of(&two).headers());
+        assert_eq!(grant, CorsGrant::NONE);
+    }
+
+    /// Two routes with a policy each, and a default without one.
+    #[test]
+    fn each_route_has_its_own_policy() {
+        let mut policies = CorsPolicies::default();
+        let closed = policies.add(None);
+        let one = policies.add(Some(cors(&["https://a.example"], true).expect("legal")));
+        let any = policies.add(Some(cors(&["*"], false).expect("legal")));
+        let same = policies.add(Some(cors(&["https://a.example"], true).expect("legal")));
+        assert_eq!(one, same, "an equal policy is kept once");
+        let page = Some("https://a.example");
+        assert!(!answer_of(&policies, closed, page, false).contains("access-control"));
+        assert!(!answer_of(&policies, closed, page, false).contains("vary"));
+        let named = answer_of(&policies, one, page, false);
+        assert!(named.contains("allow-origin: https://a.example\r\n"));
+        let other = answer_of(&policies, one, Some("https://b.example"), true);
+        assert!(!other.contains("access-control") && other.contains("vary: origin"));
+        let star = answer_of(&policies, any, Some("https://b.example"), true);
+        assert!(star.contains("allow-origin: *\r\n") && !star.contains("credentials"));
+    }
+
+    /// A refusal before the route is known is readable for a page of any route.
+    #[test]
+    fn what_no_route_answers_is_readable_for_each_listed_page() {
+        let mut policies = CorsPolicies::default();
+        policies.add(None);
+        let id = policies.add(Some(cors(&["https://a.example"], true).expect("legal")));
+        let listed = policies.grant_unrouted(Some(b"https://a.example"));
+        let head = headers_of(&[("origin", "https://a.example")]);
+        assert_eq!(listed, policies.grant(id, &head.headers()));
+        for origin in [None, Some(&b"https://b.example"[..])] {
+            let grant = policies.grant_unrouted(origin);
+            let mut response = Response::new(StatusCode::NOT_FOUND);
+            policies.add_to(grant, &mut response);
+            let mut out = Vec::new();
+            let _ = write_response(&response, ResponseContext::UNREAD, b"", &mut out);
+            let text = String::from_utf8(out).expect("ASCII");
+            assert!(text.contains("vary: origin") && !text.contains("allow-origin"));
+        }
+        assert_eq!(
+            CorsPolicies::default().grant_unrouted(None),
+            CorsGrant::NONE
+        );
+    }
+
+    #[test]
+    fn a_page_is_of_the_gateways_host_of_a_listed_one_or_foreign() {
+        let own = |origin: &str, host: &str| is_own(origin.as_bytes(), host.as_bytes());
+        for (origin, host, same) in [
+            ("https://shop.example", "shop.example", true),
+            ("https://shop.example", "Shop.example:443", true),
+            ("http://shop.example", "shop.example:80", true),
+            ("http://127.0.0.1:8080", "127.0.0.1:8080", true),
+            ("https://[::1]:8443", "[::1]:8443", true),
+            ("https://shop.example", "shop.example:8443", false),
+            ("https://shop.example:8443", "shop.example", false),
+            ("https://shop.example.evil", "shop.example", false),
+            ("https://evil.example", "shop.example", false),
+            ("http://shop.example", "shop.example:443", false),
+            ("null", "null", false),
+            ("https://", "", false),
+            ("", "", false),
+        ] {
+            assert_eq!(own(origin, host), same, "{origin} {host}");
+        }
     }
 }

@@ -128,7 +128,7 @@ mod tests {
         version: Version::Http11,
         head_only: false,
         keep_alive: true,
-        cors: CorsGrant::None,
+        cors: CorsGrant::NONE,
     };
 
     fn context(version: Version, keep_alive: bool) -> ResponseContext {

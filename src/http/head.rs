@@ -220,7 +220,7 @@ fn read<'b>(
         version: line.version,
         head_only: method == Method::Head,
         keep_alive: false,
-        cors: CorsGrant::None,
+        cors: CorsGrant::NONE,
     };
     build(method, line, headers, limits, table).map_err(|refusal| refuse(refusal, context, headers))
 }

@@ -30,6 +30,7 @@ mod cors;
 mod date;
 mod encode;
 mod fields;
+mod forwarded;
 mod framed;
 mod head;
 mod headers;
@@ -58,13 +59,14 @@ pub use check::check_any_bytes;
 pub use conditional::{EventIds, IfMatch, IfNoneMatch};
 pub use connection::{CONTINUE, Connection, Received};
 pub use context::{CorsGrant, ResponseContext, Version};
-pub use cors::{Cors, is_preflight};
+pub use cors::{Cors, CorsPolicies, CorsPolicyId, PageOrigin, is_preflight, preflight_method};
 pub use date::DateCache;
 pub use encode::write_response;
 pub use fields::{
     EVENT_STREAM, Field, FixedField, JSON, NO_BUFFERING, PASS_THROUGH, PRIVATE, REPLAYED,
     RESPOND_ASYNC, REVALIDATE, VARY_AUTHORIZATION,
 };
+pub use forwarded::{ForwardedBy, client_address};
 pub use framed::{CHUNK_END, ChunkHead, Follows, Framed, LAST_CHUNK};
 pub use headers::{HeaderTable, Headers};
 pub use idempotency::IdempotencyKey;

@@ -97,7 +97,7 @@ impl Request<'_> {
             version: self.version,
             head_only: self.method == Method::Head,
             keep_alive: self.keep_alive,
-            cors: CorsGrant::None,
+            cors: CorsGrant::NONE,
         }
     }
 }

@@ -11,6 +11,7 @@ mod identity;
 mod json;
 mod key;
 mod narrow;
+mod network;
 mod planted;
 mod position;
 mod random;
@@ -32,6 +33,7 @@ pub use narrow::{
     i32_of, in_proportion, index_of, low_u8, low_u16, low_u32, millis, millis_i32, u8_of, u16_of,
     u32_of,
 };
+pub use network::{Network, NotNetwork};
 pub use planted::{Bug, is_planted};
 #[cfg(feature = "planted")]
 pub use planted::{invent_identities, invents_identities, plant};

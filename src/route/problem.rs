@@ -24,6 +24,8 @@ pub enum Failure {
     BadCursor,
     /// The cursor belongs to another incarnation of the topic or another hash secret.
     CursorGone,
+    /// A page of an origin that the route does not list sent a command with cookies.
+    ForeignOrigin,
     /// The route needs an `Idempotency-Key`.
     IdempotencyKeyRequired,
     /// The `Idempotency-Key` was used for another request.
@@ -60,7 +62,7 @@ pub enum Failure {
 
 impl Failure {
     /// Every failure, for the test of the documentation.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::NoSuchRoute,
         Self::NotFound,
         Self::MissingParameter,
@@ -70,6 +72,7 @@ impl Failure {
         Self::InvalidBody,
         Self::BadCursor,
         Self::CursorGone,
+        Self::ForeignOrigin,
         Self::IdempotencyKeyRequired,
         Self::IdempotencyKeyReused,
         Self::CommandInProgress,
@@ -136,6 +139,11 @@ impl Failure {
                 "/problems/cursor-gone",
                 "The cursor is no longer valid",
                 StatusCode::GONE,
+            ),
+            Self::ForeignOrigin => (
+                "/problems/foreign-origin",
+                "Pages of this origin may not send commands with cookies",
+                StatusCode::FORBIDDEN,
             ),
             Self::IdempotencyKeyRequired => (
                 "/problems/idempotency-key-required",
@@ -241,6 +249,10 @@ impl Failure {
                 "the topic was re-created or the gateway's hash secret changed: start again \
                  without a cursor"
             }
+            Self::ForeignOrigin => {
+                "nothing was done; the gateway takes the origins that its config lists, and that \
+                 of the Host header, which a proxy must pass on"
+            }
             Self::IdempotencyKeyRequired => {
                 "send the header Idempotency-Key with a value of your own, the same on each retry"
             }
@@ -299,6 +311,7 @@ impl Failure {
             | Self::InvalidBody
             | Self::BadCursor
             | Self::CursorGone
+            | Self::ForeignOrigin
             | Self::IdempotencyKeyRequired
             | Self::IdempotencyKeyReused
             | Self::PreconditionFailed

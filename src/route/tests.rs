@@ -9,7 +9,7 @@ use super::*;
 use crate::command::{Limit, ReplyError};
 use crate::config::{
     ClusterIndex, CommandMethod, CommandRoute, Condition, Config, Dedupe, Idempotency, InFlight,
-    OneWayStatus, PathPattern, QueryRoute, Template, TemplateContext,
+    OneWayStatus, PathPattern, QueryRoute, RouteEdge, Template, TemplateContext,
 };
 use crate::http::{Connection, Fault, HeaderTable, Limits, Method, Path, Received};
 use crate::kafka::{Code, CodeMeaning};
@@ -44,6 +44,7 @@ fn command(method: CommandMethod, path: &str, line: usize) -> CommandRoute {
         condition: Condition::default(),
         tombstone: false,
         one_way_status: OneWayStatus::default(),
+        edge: RouteEdge::default(),
     }
 }
 
@@ -56,6 +57,7 @@ fn query(path: &str, line: usize) -> QueryRoute {
         topic: topic(),
         key: None,
         partitioner: None,
+        edge: RouteEdge::default(),
     }
 }
 

@@ -63,7 +63,9 @@ class Gateway:
     def start(self):
         log = open(os.path.join(self.run.folder, f"gateway-{self.number}.log"), "ab")
         command = [self.run.settings["binary"], "run", "--config", self.path]
-        self.process = subprocess.Popen(command, stderr=log, stdin=subprocess.DEVNULL)
+        # Variables for the test are not settings.
+        env = {name: value for name, value in os.environ.items() if not name.startswith("SLUICEGATE_")}
+        self.process = subprocess.Popen(command, stderr=log, stdin=subprocess.DEVNULL, env=env)
 
     def wait_ready(self):
         until = time.time() + 60
@@ -131,7 +133,7 @@ class Run:
         topics = settings["topics"]
         self.witnesses = {name: Witness(self, topics[name]) for name in topics}
         self.gateways = [Gateway(self, 0), Gateway(self, 1)]
-        self.services = [None, None]
+        self.services, self.away = [None, None], set()
         self.start_service(0), self.start_service(1)
         for gateway in self.gateways:
             gateway.wait_ready()
@@ -148,6 +150,16 @@ class Run:
         log = open(os.path.join(self.folder, f"service-{number}.err"), "ab")
         command = [sys.executable, os.path.join(HERE, "payments_service.py"), json.dumps(settings)]
         self.services[number] = subprocess.Popen(command, stderr=log, stdin=subprocess.DEVNULL)
+
+    def supervise(self):
+        """Starts an instance of the service again that has ended by itself, as a supervisor would."""
+        while not self.over:
+            for number, service in enumerate(list(self.services)):
+                if service and number not in self.away and service.poll() is not None and not self.over:
+                    print(f"service {number} ended by itself ({service.returncode}) and is started again", flush=True)
+                    self.faults["service_ended"] += 1
+                    self.start_service(number)
+            time.sleep(0.5)
 
     # Clients.
 
@@ -245,8 +257,10 @@ class Run:
 
     def add_service(self):
         """A third instance of the service comes and goes in order: two rebalances."""
+        number = len(self.services)
+        self.away.add(number)
         self.services.append(None)
-        self.start_service(len(self.services) - 1)
+        self.start_service(number)
         time.sleep(5)
         process = self.services.pop()
         process.terminate()
@@ -266,10 +280,12 @@ class Run:
 
     def kill_service(self):
         number = self.random.randrange(2)
+        self.away.add(number)
         self.services[number].kill()
         self.services[number].wait()
         time.sleep(3)
         self.start_service(number)
+        self.away.discard(number)
 
     def wait_progress(self):
         """Waits until both gateways answer again."""
@@ -280,13 +296,36 @@ class Run:
             if min(done[0], done[1]) >= 5:
                 return
             if time.time() - since > ANSWERED_WITHIN:
+                self.tell_stuck(since)
                 raise RuntimeError(f"stuck: no progress {ANSWERED_WITHIN} s after the last fault: {done}")
             time.sleep(0.1)
+
+    def tell_stuck(self, since):
+        """Prints what answers there were, who still runs, and the end of each log."""
+        with self.lock:
+            answers = [it for it in self.attempts if it["ended"] > since]
+        print("faults so far:", dict(self.faults))
+        print("answers since:", Counter((it["gateway"], it["status"]) for it in answers))
+        for it in answers[-12:]:
+            print(f"  {it['ended'] - since:.1f} s: gateway {it['gateway']}, {it['key']}: {it['status']} {it['body'][:300]}")
+        for number, gateway in enumerate(self.gateways):
+            print(f"gateway {number} runs:", gateway.process.poll() is None)
+        for number, service in enumerate(self.services):
+            print(f"service {number} runs:", service.poll() is None)
+            if service.poll() is None:
+                service.send_signal(signal.SIGUSR1)
+        time.sleep(1)
+        for name in sorted(os.listdir(self.folder)):
+            if name.endswith((".log", ".err")) and not name.startswith("credits"):
+                with open(os.path.join(self.folder, name), errors="replace") as file:
+                    print(f"== {name}\n" + "".join(file.readlines()[-60:]))
+        sys.stdout.flush()
 
     def run(self):
         lanes = [threading.Thread(target=self.lane, args=(number,)) for number in range(LANES)]
         for lane in lanes:
             lane.start()
+        threading.Thread(target=self.supervise, daemon=True).start()
         try:
             self.wait_progress()
             faults = [name for name, times in self.settings["faults"].items() for _ in range(times)]
@@ -401,6 +440,7 @@ class Run:
         sys.exit(1 if anomalies else 0)
 
     def end(self):
+        self.over = True
         for process in self.services + [gateway.process for gateway in self.gateways]:
             if process and process.poll() is None:
                 process.send_signal(signal.SIGCONT)

@@ -320,6 +320,80 @@ fn origins_are_exact() {
     }
 }
 
+/// A route's `cors` overrides `[cors]` key by key.
+#[test]
+fn a_route_may_have_other_origins() {
+    let route = |cors: &str| {
+        format!(
+            "[cors]\norigins = [\"https://a.example\"]\ncredentials = true\nmax_age = \"1min\"\n\
+             [[query]]\nroute = \"GET /a\"\ntopic = \"q\"\n{cors}\n"
+        )
+    };
+    let policy = |cors: &str| {
+        let loaded = load(file(&route(cors))).map_err(|report| report.render(false));
+        let config = loaded.expect("a good config").config;
+        config.queries[0].edge.cors(&config.settings)
+    };
+    let all = policy("");
+    assert_eq!(all.origins, ["https://a.example"]);
+    let own = policy("cors = { origins = [\"https://b.example\"] }");
+    assert_eq!(own.origins, ["https://b.example"]);
+    assert_eq!((own.credentials, own.max_age), (true, all.max_age));
+    let public = policy("cors = { origins = [\"*\"], credentials = false, max_age = \"1h\" }");
+    assert_eq!((public.origins.len(), public.credentials), (1, false));
+    assert_ne!(public.max_age, all.max_age);
+    assert!(policy("cors = { origins = [] }").origins.is_empty());
+    for bad in [
+        "cors = { origins = [\"*\"] }",
+        "cors = { origins = [\"*\"], credentials = true }",
+        "cors = { origins = [\"*\", \"https://b.example\"], credentials = false }",
+        "cors = { origins = [\"null\"] }",
+        "cors = { origins = [\"https://b.example/\"] }",
+        "cors = { origins = \"https://b.example\" }",
+        "cors = { allow_headers = [\"a b\"] }",
+        "cors = { expose_headers = [\"*\"] }",
+        "cors = { max_age = \"2d\" }",
+        "cors = { origin = [\"https://b.example\"] }",
+        "cors = true",
+    ] {
+        refused(&route(bad));
+    }
+    let said = refused(&route("cors = { origins = [\"*\"] }"));
+    assert!(
+        said.contains("credentials = false for this route"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_rate_has_requests_and_a_time() {
+    let route = |rate: &str| format!("[[query]]\nroute = \"GET /a\"\ntopic = \"q\"\n{rate}\n");
+    let rate = |text: &str| {
+        let config = load(file(&route(text))).expect("a good config").config;
+        config.queries[0].edge.rate
+    };
+    assert_eq!(rate(""), None);
+    let full = rate("rate = { requests = 100, per = \"1min\" }").expect("a rate");
+    assert_eq!(
+        (full.requests, full.burst, full.per.as_secs()),
+        (100, 100, 60)
+    );
+    let even = rate("rate = { requests = 10, per = \"1s\", burst = 1 }").expect("a rate");
+    assert_eq!((even.requests, even.burst), (10, 1));
+    for bad in [
+        "rate = { requests = 100 }",
+        "rate = { per = \"1s\" }",
+        "rate = { requests = 0, per = \"1s\" }",
+        "rate = { requests = 1, per = \"1ms\" }",
+        "rate = { requests = 1, per = \"2d\" }",
+        "rate = { requests = 1, per = \"1s\", burst = 0 }",
+        "rate = { requests = 1, per = \"1s\", brst = 1 }",
+        "rate = 100",
+    ] {
+        refused(&route(bad));
+    }
+}
+
 #[test]
 fn pages_may_send_what_routes_forward_and_read() {
     let routes = r#"
@@ -344,7 +418,9 @@ topic = "e"
 filter.key = "{header.x-filter}"
 "#;
     let loaded = load(file(routes)).expect("a good config");
-    let names: Vec<String> = loaded.config.cors_request_headers().into_iter().collect();
+    let config = &loaded.config;
+    let names = config.cors_request_headers(&config.settings.cors);
+    let names: Vec<String> = names.into_iter().collect();
     let expected = [
         "content-language",
         "x-filter",

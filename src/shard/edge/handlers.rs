@@ -9,8 +9,8 @@ use std::time::Duration;
 use crate::command::CommandLocation;
 use crate::config::Partitioner;
 use crate::http::{
-    Fault, Framed, IfNoneMatch, JSON, Method, Prefer, Refusal, Request, Response, ResponseContext,
-    StatusCode, is_preflight, last_event_id,
+    CorsGrant, Fault, Framed, IfNoneMatch, JSON, Method, Prefer, Refusal, Request, Response,
+    ResponseContext, StatusCode, is_preflight, last_event_id,
 };
 use crate::log::EventId;
 use crate::metrics::{CommandOutcome, RouteKind, ShardMetrics};
@@ -61,7 +61,7 @@ pub(super) struct StreamStart {
 /// What handlers use beside the site.
 pub(super) struct HandlerContext<'a> {
     pub(super) me: ShardId,
-    /// The address of the client's end of the connection.
+    /// The other end of the connection, which may be a proxy.
     pub(super) peer: IpAddr,
     pub(super) now: Instant,
     pub(super) wall: UnixMillis,
@@ -100,17 +100,17 @@ impl Site {
         let mut context = request.context();
         // Pipelined requests are answered before the connection ends.
         context.keep_alive &= request.pipelined || cx.leaving == Leaving::No;
-        context.cors = cx.responder.grant(&request.headers);
         let matched = match self.router.route(request.method, &request.path) {
             Routed::To(matched) => matched,
             Routed::MethodNotAllowed(methods) if request.method == Method::Options => {
-                return Handled::Done(options(methods, request, context, cx).framed);
+                return Handled::Done(self.options(methods, request, context, cx).framed);
             }
             Routed::MethodNotAllowed(methods) => {
-                return Handled::Done(not_allowed(methods, context, cx).framed);
+                return Handled::Done(not_allowed(methods, request, context, cx).framed);
             }
-            Routed::NotFound => return Handled::Done(not_found(context, cx).framed),
+            Routed::NotFound => return Handled::Done(not_found(request, context, cx).framed),
         };
+        context.cors = self.cors.grant(matched.route, request);
         let asked = Asked {
             request,
             params: &matched.params,
@@ -166,7 +166,8 @@ impl Site {
             commands.bump(CommandOutcome::Shed);
             return Err(Failure::Draining.into());
         }
-        let checked = self.check(index, &asked);
+        let page = self.cors.check_page(asked.request, asked.context.cors);
+        let checked = page.and_then(|()| self.check(index, &asked));
         let schema = checked.inspect_err(|_| commands.bump(CommandOutcome::Invalid))?;
         let made = cx.commands.make(self, index, asked.params, asked.request);
         let made = made.inspect_err(|_| commands.bump(CommandOutcome::Invalid))?;
@@ -180,7 +181,8 @@ impl Site {
             general.body_checks.bump();
             general.body_checks_waiting.set(cx.exchanges.body_checks());
         }
-        let tenant = Tenant::of(&identity_of(asked.request), cx.peer);
+        let address = self.client_address(cx.peer, asked.request);
+        let tenant = Tenant::of(&identity_of(asked.request), address);
         let route = &self.snapshot.config.commands[index];
         let deadline = cx.now.after(route.timeout);
         let prefer = Prefer::parse(&asked.request.headers);
@@ -299,23 +301,24 @@ impl Site {
     ) -> bool {
         let mut context = request.context();
         context.keep_alive = false;
-        context.cors = cx.responder.grant(&request.headers);
         let matched = match self.router.route(request.method, &request.path) {
             Routed::To(matched) => matched,
             Routed::MethodNotAllowed(_) if request.method == Method::Options => return false,
             Routed::MethodNotAllowed(methods) => {
-                let _ = not_allowed(methods, context, cx);
+                let _ = not_allowed(methods, request, context, cx);
                 return true;
             }
             Routed::NotFound => {
-                let _ = not_found(context, cx);
+                let _ = not_found(request, context, cx);
                 return true;
             }
         };
+        context.cors = self.cors.grant(matched.route, request);
         let RouteIndex::Command(index) = matched.route else {
             return false;
         };
-        let checked = check_head(self, index, &matched.params, request);
+        let page = self.cors.check_page(request, context.cors);
+        let checked = page.and_then(|()| check_head(self, index, &matched.params, request));
         let Err(refused) = checked else {
             return false;
         };
@@ -354,6 +357,27 @@ impl Site {
             return Err(Failure::CacheDegraded.into());
         }
         Ok(self.collection(plan, projection, condition.as_ref(), asked, cx))
+    }
+
+    /// `OPTIONS`: a preflight, or the question which methods a path has.
+    fn options(
+        &self,
+        methods: Methods,
+        request: &Request<'_>,
+        mut context: ResponseContext,
+        cx: &mut HandlerContext<'_>,
+    ) -> Responded {
+        let allowed = listed(methods);
+        let mut response = Response::new(StatusCode::NO_CONTENT);
+        response.checked("allow", allowed.as_bytes());
+        if is_preflight(request) {
+            context.cors = self.cors.grant_preflight(&self.router, request);
+            cx.responder
+                .respond_to_preflight(context, &allowed, response)
+        } else {
+            context.cors = unrouted(request, cx);
+            cx.responder.respond(context, response)
+        }
     }
 
     /// The newest record of a key.
@@ -479,29 +503,20 @@ impl Site {
     }
 }
 
-/// `OPTIONS`: a preflight, or the question which methods a path has.
-fn options(
-    methods: Methods,
-    request: &Request<'_>,
-    context: ResponseContext,
-    cx: &mut HandlerContext<'_>,
-) -> Responded {
-    let allowed = listed(methods);
-    let mut response = Response::new(StatusCode::NO_CONTENT);
-    response.checked("allow", allowed.as_bytes());
-    if is_preflight(request) {
-        cx.responder
-            .respond_to_preflight(context, &allowed, response)
-    } else {
-        cx.responder.respond(context, response)
-    }
+/// Which pages may read a response that no route makes.
+fn unrouted(request: &Request<'_>, cx: &HandlerContext<'_>) -> CorsGrant {
+    let mut origins = request.headers.get_all("origin");
+    let origin = origins.next().filter(|_| origins.next().is_none());
+    cx.responder.grant_unrouted(origin)
 }
 
 fn not_allowed(
     methods: Methods,
-    context: ResponseContext,
+    request: &Request<'_>,
+    mut context: ResponseContext,
     cx: &mut HandlerContext<'_>,
 ) -> Responded {
+    context.cors = unrouted(request, cx);
     let allowed = listed(methods);
     let detail = "this path has routes for the methods in Allow only";
     let refusal = Refusal::new(Fault::MethodNotAllowed, detail);
@@ -512,7 +527,12 @@ fn not_allowed(
     responded
 }
 
-fn not_found(context: ResponseContext, cx: &mut HandlerContext<'_>) -> Responded {
+fn not_found(
+    request: &Request<'_>,
+    mut context: ResponseContext,
+    cx: &mut HandlerContext<'_>,
+) -> Responded {
+    context.cors = unrouted(request, cx);
     let refused = Failure::NoSuchRoute.into();
     let responded = cx.responder.refuse(context, &refused);
     cx.metrics.general.unrouted.bump(class(responded.status));

@@ -14,6 +14,7 @@
 //! | [`Streams`](streams::Streams) | event streams: begin, delivery, end, drain |
 //! | [`Collection`](collection::Collection) | one collection, page by page |
 //! | [`Site`](site::Site) | what follows from a snapshot: routes, limits; the handlers |
+//! | [`RouteCors`](route_cors::RouteCors) | which pages of other origins may use which route |
 //! | [`Responder`](responder::Responder) | neutral responses as bytes of HTTP/1.1 |
 //! | [`Edge`] | all of them: which part handles what happens |
 //!
@@ -37,6 +38,7 @@ mod phase;
 mod requests;
 mod responder;
 mod responses;
+mod route_cors;
 mod site;
 mod stream_connection;
 mod streams;

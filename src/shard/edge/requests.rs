@@ -176,7 +176,7 @@ impl Requests {
                     return Progress::Stop;
                 }
                 Received::Refused(refusal, mut context, origin) => {
-                    context.cors = turns.responder.grant_to(origin.as_deref());
+                    context.cors = turns.responder.grant_unrouted(origin.as_deref());
                     let responded = turns.responder.refuse(context, &refusal.into());
                     rest.metrics.general.unrouted.bump(class(responded.status));
                     http1.on_early_end();

@@ -2,7 +2,7 @@
 //! and is written into one buffer, so that a client's turn is one write.
 
 use crate::http::{
-    Cors, CorsGrant, DateCache, Framed, Headers, Response, ResponseContext, StatusCode,
+    CorsGrant, CorsPolicies, DateCache, Framed, Response, ResponseContext, StatusCode,
     write_response,
 };
 use crate::model::UnixMillis;
@@ -11,7 +11,7 @@ use crate::route::{Failure, Refused};
 /// Writes the responses of one turn of one client.
 #[derive(Debug)]
 pub(super) struct Responder {
-    cors: Option<Cors>,
+    cors: CorsPolicies,
     date: DateCache,
     /// The `Date` line of this turn.
     date_line: Vec<u8>,
@@ -28,7 +28,7 @@ pub(super) struct Responded {
 }
 
 impl Responder {
-    pub(super) fn new(cors: Option<Cors>) -> Self {
+    pub(super) fn new(cors: CorsPolicies) -> Self {
         Self {
             cors,
             date: DateCache::new(),
@@ -38,7 +38,7 @@ impl Responder {
     }
 
     /// Decides by another config which pages may read responses.
-    pub(super) fn set_cors(&mut self, cors: Option<Cors>) {
+    pub(super) fn set_cors(&mut self, cors: CorsPolicies) {
         self.cors = cors;
     }
 
@@ -48,16 +48,9 @@ impl Responder {
         self.date_line.extend_from_slice(self.date.line(wall));
     }
 
-    /// Which pages may read the response to a request with these headers.
-    pub(super) fn grant(&self, headers: &Headers<'_>) -> CorsGrant {
-        let cors = self.cors.as_ref();
-        cors.map_or(CorsGrant::None, |cors| cors.grant(headers))
-    }
-
-    /// Which pages may read the response to a request with this single `Origin`.
-    pub(super) fn grant_to(&self, origin: Option<&[u8]>) -> CorsGrant {
-        let cors = self.cors.as_ref();
-        cors.map_or(CorsGrant::None, |cors| cors.grant_to(origin))
+    /// Which pages may read a response that no route makes, to a request with this single `Origin`.
+    pub(super) fn grant_unrouted(&self, origin: Option<&[u8]>) -> CorsGrant {
+        self.cors.grant_unrouted(origin)
     }
 
     /// Writes a response, or its head if its body comes in pieces.
@@ -66,9 +59,7 @@ impl Responder {
         context: ResponseContext,
         mut response: Response<'r>,
     ) -> Responded {
-        if let Some(cors) = &self.cors {
-            cors.add_to(context.cors, &mut response);
-        }
+        self.cors.add_to(context.cors, &mut response);
         write(context, &response, &self.date_line, &mut self.out)
     }
 
@@ -79,9 +70,8 @@ impl Responder {
         methods: &'r str,
         mut response: Response<'r>,
     ) -> Responded {
-        if let Some(cors) = &self.cors {
-            cors.add_preflight(context.cors, methods, &mut response);
-        }
+        let cors = &self.cors;
+        cors.add_preflight(context.cors, methods, &mut response);
         write(context, &response, &self.date_line, &mut self.out)
     }
 

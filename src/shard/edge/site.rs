@@ -1,13 +1,16 @@
 //! What the edge derives from a snapshot: one value, so that another snapshot replaces it as a
 //! whole.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::command::{CommandHeaders, HeaderNames};
-use crate::config::{CORS_NAMES_BYTES_MAX, CommandRoute, Config, Http, Streams};
-use crate::http::{Cors, Limits};
+use crate::config::{CORS_NAMES_BYTES_MAX, CommandRoute, Config, Http, ProxyHeader, Streams};
+use crate::http::{Cors, ForwardedBy, Limits, Request, client_address};
 use crate::route::Router;
 use crate::shard::snapshot::Snapshot;
+
+use super::route_cors::RouteCors;
 
 /// Routes, limits and settings of one snapshot.
 #[derive(Debug)]
@@ -15,6 +18,7 @@ pub(super) struct Site {
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) router: Router,
     pub(super) limits: Limits,
+    pub(super) cors: RouteCors,
     /// By the command route's place in the config: the headers of its records.
     pub(super) records: Vec<CommandHeaders>,
 }
@@ -41,23 +45,23 @@ impl Site {
         Self {
             router: Router::new(config).expect("routes were checked with the config"),
             limits,
+            cors: RouteCors::new(config),
             records: records(config),
             snapshot,
         }
     }
 
-    /// The CORS policy, if pages of other origins may use the routes.
-    pub(super) fn cors(&self) -> Option<Cors> {
-        let config = &self.snapshot.config;
-        let cors = &config.settings.cors;
-        if cors.origins.is_empty() {
-            return None;
-        }
-        let max_age = u32::try_from(cors.max_age.as_secs()).unwrap_or(u32::MAX);
-        let allow: Vec<String> = config.cors_request_headers().into_iter().collect();
-        let expose = &cors.expose_headers;
-        let policy = Cors::new(&cors.origins, cors.credentials, max_age, &allow, expose);
-        Some(policy.expect("origins and names were checked with the config"))
+    /// The address of the client that a request came from, for limits. `peer` is the other end of
+    /// the connection, which may be a proxy.
+    pub(super) fn client_address(&self, peer: IpAddr, request: &Request<'_>) -> IpAddr {
+        let settings = &self.snapshot.config.settings;
+        let by = match settings.proxy_header {
+            ProxyHeader::XForwardedFor => ForwardedBy::XForwardedFor,
+            ProxyHeader::Forwarded => ForwardedBy::Forwarded,
+            ProxyHeader::None => return peer,
+        };
+        let is_proxy = |address| settings.proxies.iter().any(|it| it.contains(address));
+        client_address(peer, &request.headers, by, is_proxy)
     }
 
     pub(super) fn http(&self) -> &Http {

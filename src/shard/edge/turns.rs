@@ -39,7 +39,7 @@ pub(super) struct Turns {
 impl Turns {
     pub(super) fn new(site: Site, clients: Clients) -> Self {
         Self {
-            responder: Responder::new(site.cors()),
+            responder: Responder::new(site.cors.policies()),
             site,
             clients,
             leaving: Leaving::No,
@@ -48,7 +48,7 @@ impl Turns {
 
     /// Takes over another snapshot's routes. An open exchange keeps what its answer needs.
     pub(super) fn load(&mut self, site: Site) {
-        self.responder.set_cors(site.cors());
+        self.responder.set_cors(site.cors.policies());
         self.site = site;
     }
 
@@ -199,7 +199,7 @@ impl Turns {
     ) {
         let origin = http1.origin(&self.site.limits);
         let context = ResponseContext {
-            cors: self.responder.grant_to(origin.as_deref()),
+            cors: self.responder.grant_unrouted(origin.as_deref()),
             ..ResponseContext::UNREAD
         };
         let responded = self.responder.refuse(context, refused);

@@ -93,3 +93,46 @@ fn a_client_with_unlimited_demand_leaves_places_to_another_address() {
     );
     assert_eq!(replies_status(&gateway)["stored"], 4);
 }
+
+/// RFC 7239 and `X-Forwarded-For`: a proxy's clients are different clients, and nobody else can
+/// claim another address.
+#[test]
+fn the_clients_of_a_listed_proxy_are_told_apart_and_only_those() {
+    let app = App::new(ground::development());
+    let (release, released) = sync_channel::<()>(16);
+    let _service = app.service(move |_| {
+        released.recv().expect("the test says when");
+        Some(Reply::new(200, "done"))
+    });
+    let config = app.config(2, "\n[commands]\nopen_max = 4\n");
+    let gateway = Gateway::launch_with(&config, &["--proxies=127.0.0.2"]);
+    gateway.wait_serving();
+    let address = gateway.address();
+    let ask = |from: u8, forwarded: &str, n: u32| {
+        let mut connection = from_address(from, address);
+        connection.send(&order(n).header("x-forwarded-for", forwarded).bytes());
+        connection
+    };
+    let opened = |wanted: u64| {
+        gateway.wait_admin("/status", |_| gateway.status_sum("commands_open") == wanted);
+    };
+    // Half of the four places, for the address that the proxy has appended.
+    let mut waiting = vec![
+        ask(2, "203.0.113.1, 192.0.2.1", 0),
+        ask(2, "203.0.113.2, 192.0.2.1", 1),
+    ];
+    opened(2);
+    is_overloaded(&ask(2, "203.0.113.3, 192.0.2.1", 2).response(false));
+    waiting.push(ask(2, "192.0.2.2", 3));
+    opened(3);
+    // 127.0.0.3 is no proxy. Were its claim believed, it would have its share already.
+    waiting.push(ask(3, "192.0.2.1", 4));
+    opened(4);
+    for _ in 0..4 {
+        release.send(()).expect("the service waits for it");
+    }
+    for connection in &mut waiting {
+        assert_eq!(connection.response(false).status, 200);
+    }
+    assert_eq!(app.commands_in_log().len(), 4);
+}

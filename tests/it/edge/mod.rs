@@ -2,6 +2,7 @@
 
 mod barriers;
 mod brokers;
+mod cors;
 mod denied;
 mod early_answers;
 mod framing;

@@ -2,6 +2,7 @@
 //! and the service. `tests/services/payments.py` runs and judges it; this test owns the cluster and
 //! does what the script asks of its nodes.
 //!
+//! `SLUICEGATE_PAYMENTS_SEED=N` repeats the clients' and the faults' choices of a run, though not its times.
 //! `SLUICEGATE_PAYMENTS=full`: 20,000 commands and the faults of the issue, instead of CI's share.
 
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -57,7 +58,8 @@ fn payments(dedupe: &str, size: &Size) {
     let balances = ground.compacted("balances", PARTITIONS);
     let all = [&*commands, &replies, &journal, &balances];
     let folder = tempfile::tempdir().expect("a folder for logs").keep();
-    let seed = random() as u32;
+    let seed = std::env::var("SLUICEGATE_PAYMENTS_SEED").ok();
+    let seed = seed.map_or_else(|| random() as u32, |it| it.parse().expect("a number"));
     eprintln!(
         "payments, dedupe = {dedupe}: seed {seed}, logs in {}",
         folder.display()
