@@ -10,6 +10,7 @@ mod schemas;
 mod security;
 mod start_lines;
 mod stderr;
+mod tap_lines;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -34,9 +35,10 @@ use crate::shard::{
 use crate::sys::{allowed_cpus, descriptor_limit, descriptors_allowed, raise_descriptor_limit};
 use crate::tls::TlsError;
 
-pub use live::{LiveError, LiveReport, ask_clusters, create_topics};
+pub use live::{LiveError, LiveReport, ask_clusters, create_topics, tap};
 pub use start_lines::log_start;
 pub use stderr::{flush_log, print_stderr, start_log};
+pub use tap_lines::tap_line;
 
 use cpus::Placement;
 use descriptors::{Crowding, Descriptors};

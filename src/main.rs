@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use sluicegate::boot::LiveReport;
 use sluicegate::boot::{self, cpus, print_stderr};
 use sluicegate::config::{
-    self, CommandLine, Invocation, Loaded, Output, Report, Sources, TopicsAction,
+    self, CommandLine, Invocation, Loaded, Output, Report, Sources, TapArgs, TopicsAction,
 };
-use sluicegate::control::{Ensured, Fit, report_json, report_text};
+use sluicegate::control::{Ensured, Fit, TapItem, TapNext, report_json, report_text};
 use sluicegate::route;
 
 #[global_allocator]
@@ -206,6 +206,9 @@ fn dispatch(invocation: Invocation, colours: bool) -> ExitCode {
         } => with(config, colours, config::load, |loaded| {
             topics(&loaded, action, output)
         }),
+        Invocation::Tap { config, tap } => with(config, colours, config::load, |loaded| {
+            run_tap(&loaded, &tap)
+        }),
         Invocation::Routes {
             config,
             explain,
@@ -262,6 +265,23 @@ fn topics(loaded: &Loaded, action: TopicsAction, output: Output) -> ExitCode {
         }
         Err(error) => finish(Err((error.exit_code(), error.into()))),
     }
+}
+
+/// Prints records until there are enough, or the reader of standard output has.
+fn run_tap(loaded: &Loaded, args: &TapArgs) -> ExitCode {
+    let mut left = args.count.unwrap_or(u64::MAX);
+    let mut out = std::io::stdout();
+    let show = |item: TapItem<'_>| {
+        let line = boot::tap_line(&item, args);
+        let written = writeln!(out, "{line}").and_then(|()| out.flush());
+        left -= 1;
+        match written {
+            Ok(()) if left > 0 => TapNext::More,
+            _ => TapNext::Enough,
+        }
+    };
+    let tapped = boot::tap(&loaded.config, &args.name, args.from, show);
+    finish(tapped.map_err(|error| (error.exit_code(), error.into())))
 }
 
 /// What the brokers reported.

@@ -6,9 +6,11 @@ use super::security;
 use super::{BootError, system};
 use crate::config::{BrokerAddress, ClusterIndex, Config, NewTopics, TopicUse};
 use crate::control::{
-    AskError, BrokerSecurity, EnsureError, Ensured, Tokens, TopicReport, TopicSpec, ensure_topics,
-    survey, topic_reports,
+    AskError, BrokerSecurity, EnsureError, Ensured, Tap, TapError, TapFrom, TapItem, TapNext,
+    Tokens, TopicReport, TopicSpec, ensure_topics, survey, topic_reports,
 };
+use crate::model::TopicName;
+use crate::shard::ClusterSecurity;
 
 /// Time for a cluster to answer all questions.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -35,6 +37,17 @@ pub enum LiveError {
     /// Topics could not be created.
     #[error(transparent)]
     Ensure(#[from] EnsureError),
+    /// A topic can't be read.
+    #[error(transparent)]
+    Tap(#[from] TapError),
+    /// The name is neither a topic's nor a stream's.
+    #[error("`{name}` is no stream of the config and no name of a topic: {why}")]
+    Name {
+        /// The name that was given.
+        name: String,
+        /// Why no topic can have the name.
+        why: &'static str,
+    },
 }
 
 impl LiveError {
@@ -43,7 +56,8 @@ impl LiveError {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Boot(error) => error.exit_code(),
-            Self::Ask { .. } | Self::Token(_) | Self::Ensure(_) => 69,
+            Self::Ask { .. } | Self::Token(_) | Self::Ensure(_) | Self::Tap(_) => 69,
+            Self::Name { .. } => 2,
         }
     }
 }
@@ -119,6 +133,56 @@ pub fn create_topics(config: &Config, new: NewTopics) -> Result<Vec<(String, Ens
     Ok(all)
 }
 
+/// Reads the records of a topic, or of a stream's topic, until `show` has enough.
+///
+/// # Errors
+/// The name means no topic, or the topic can't be read.
+pub fn tap(
+    config: &Config,
+    name: &str,
+    from: i64,
+    show: impl FnMut(TapItem<'_>) -> TapNext,
+) -> Result<(), LiveError> {
+    let (cluster, topic) = tapped_topic(config, name)?;
+    let clusters = config.cluster_indexes().zip(security::all(config)?);
+    let cluster = clusters
+        .filter(|(index, _)| *index == cluster)
+        .map(live_cluster(config));
+    let Some(cluster) = cluster.last() else {
+        return Ok(()); // Every index names a cluster.
+    };
+    let from = match u64::try_from(from) {
+        Ok(offset) => TapFrom::Offset(offset),
+        Err(_) => TapFrom::Last(from.unsigned_abs()),
+    };
+    runtime()?.block_on(async {
+        let tap = Tap {
+            bootstrap: cluster.bootstrap.clone(),
+            security: cluster.security(config).await?,
+            topic,
+            from,
+        };
+        tap.read(show).await.map_err(LiveError::from)
+    })
+}
+
+/// The topic that a name means: a stream's, one that routes name, or any other of `[kafka]`.
+fn tapped_topic(config: &Config, name: &str) -> Result<(ClusterIndex, TopicName), LiveError> {
+    if let Some(stream) = config.streams.iter().find(|it| it.name == name) {
+        return Ok((stream.cluster, stream.topic.clone()));
+    }
+    let topics = config.topics().into_iter();
+    let mut named = topics.filter(|it| it.topic.as_str() == name);
+    if let Some(topic) = named.next() {
+        return Ok((topic.cluster, topic.topic));
+    }
+    let topic = TopicName::new(name).map_err(|why| LiveError::Name {
+        name: name.to_owned(),
+        why,
+    })?;
+    Ok((ClusterIndex::default(), topic))
+}
+
 fn runtime() -> Result<tokio::runtime::Runtime, BootError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -131,14 +195,19 @@ struct LiveCluster {
     index: ClusterIndex,
     bootstrap: Vec<BrokerAddress>,
     topics: Vec<TopicUse>,
-    security: crate::shard::ClusterSecurity,
+    security: ClusterSecurity,
 }
 
 /// The clusters of a config that have topics.
 fn clusters(config: &Config) -> Result<Vec<LiveCluster>, BootError> {
     let secured = security::all(config)?;
     let each = config.cluster_indexes().zip(secured);
-    let each = each.map(|(index, security)| {
+    let each = each.map(live_cluster(config));
+    Ok(each.filter(|it| !it.topics.is_empty()).collect())
+}
+
+fn live_cluster(config: &Config) -> impl Fn((ClusterIndex, ClusterSecurity)) -> LiveCluster {
+    |(index, security)| {
         let cluster = config.cluster(index);
         let bootstrap = cluster.map_or(&config.settings.kafka.bootstrap, |it| &it.bootstrap);
         let topics = config.topics().into_iter();
@@ -148,8 +217,7 @@ fn clusters(config: &Config) -> Result<Vec<LiveCluster>, BootError> {
             topics: topics.filter(|it| it.cluster == index).collect(),
             security,
         }
-    });
-    Ok(each.filter(|it| !it.topics.is_empty()).collect())
+    }
 }
 
 impl LiveCluster {

@@ -73,6 +73,13 @@ pub enum Invocation {
         /// The format of the list.
         output: Output,
     },
+    /// `tap`: print the records of a topic as they pass.
+    Tap {
+        /// Where the config comes from.
+        config: CommandLine,
+        /// What to print.
+        tap: TapArgs,
+    },
     /// `routes`: list the routes of a config, with a curl line for each.
     Routes {
         /// Where the config comes from.
@@ -97,6 +104,21 @@ pub enum TopicsAction {
     Create(NewTopics),
     /// Prints the commands of `kafka-topics.sh` that would create them. No broker is asked.
     Print(NewTopics),
+}
+
+/// What `tap` prints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TapArgs {
+    /// A topic, or a stream by its name.
+    pub name: String,
+    /// Where to begin: -N for the last N offsets of each partition, N for that offset.
+    pub from: i64,
+    /// How many records. `None`: until a signal.
+    pub count: Option<u64>,
+    /// Whether keys, headers and values are printed.
+    pub payload: bool,
+    /// The format of each record.
+    pub output: Output,
 }
 
 /// The size of topics that `topics --create` creates.
@@ -185,6 +207,7 @@ pub fn command() -> clap::Command {
         .subcommand(check)
         .subcommand(routes)
         .subcommand(topics)
+        .subcommand(tap())
         .subcommand(
             clap::Command::new("config")
                 .about("Look at a config")
@@ -204,7 +227,7 @@ pub fn short_help() -> String {
      Try first:\n  \
      sluicegate demo                         everything in one process, with a page to click on\n  \
      sluicegate init                         write a config and a service of your own\n\n\
-     Then: dev, run, check, routes, topics, config show, version.\n\
+     Then: dev, run, check, routes, topics, tap, config show, version.\n\
      `sluicegate COMMAND --help` says more.\n"
         .to_owned()
 }
@@ -230,6 +253,10 @@ impl Invocation {
                 config: CommandLine::from_matches(matches),
                 action: topics_action(matches),
                 output: output_of(matches),
+            },
+            "tap" => Self::Tap {
+                config: CommandLine::from_matches(matches),
+                tap: tap_args(matches),
             },
             "routes" => Self::Routes {
                 config: CommandLine::from_matches(matches),
@@ -420,6 +447,58 @@ fn output() -> Arg {
         .help("How to write it")
 }
 
+fn tap() -> clap::Command {
+    config_command("tap", "Print the records of a topic as they pass")
+        .long_about(
+            "Print partition, offset, age and size of a topic's records, as they pass, with the \
+             credentials of the config. Only committed records are shown. `--payload` prints key, \
+             headers and value too.",
+        )
+        .mut_arg("file", |file| file.index(2))
+        .arg(
+            Arg::new("name")
+                .index(1)
+                .required(true)
+                .value_name("TOPIC|STREAM")
+                .help("A topic, or a stream by its name"),
+        )
+        .arg(
+            Arg::new("from")
+                .long("from")
+                .value_name("OFFSET")
+                .default_value("-10")
+                .allow_negative_numbers(true)
+                .value_parser(clap::value_parser!(i64))
+                .help("-N: the last N of each partition; N: from that offset on"),
+        )
+        .arg(
+            Arg::new("count")
+                .short('n')
+                .value_name("N")
+                .value_parser(clap::value_parser!(u64).range(1..))
+                .help("End after N records [default: go on until Ctrl-C]"),
+        )
+        .arg(
+            Arg::new("payload")
+                .long("payload")
+                .action(ArgAction::SetTrue)
+                .help("Print key, headers and value too"),
+        )
+        .arg(output())
+}
+
+fn tap_args(matches: &ArgMatches) -> TapArgs {
+    let name = matches.get_one::<String>("name").cloned();
+    let from = matches.get_one::<i64>("from").copied();
+    TapArgs {
+        name: name.expect("it is required"),
+        from: from.expect("it has a default"),
+        count: matches.get_one::<u64>("count").copied(),
+        payload: matches.get_flag("payload"),
+        output: output_of(matches),
+    }
+}
+
 fn partitions() -> Arg {
     Arg::new("partitions")
         .long("partitions")
@@ -552,6 +631,23 @@ mod tests {
             panic!("{explained:?}");
         };
         assert_eq!(explain, Some(("GET".into(), "/a".into())));
+    }
+
+    #[test]
+    fn a_tap_names_its_topic_before_the_config() {
+        let tapped = parse("sluicegate tap payments g.toml --from -3 -n 5 --payload");
+        let Some(Invocation::Tap { config, tap }) = tapped else {
+            panic!("{tapped:?}");
+        };
+        assert_eq!(config.file, Some("g.toml".into()));
+        let expected = TapArgs {
+            name: "payments".into(),
+            from: -3,
+            count: Some(5),
+            payload: true,
+            output: Output::Text,
+        };
+        assert_eq!(tap, expected);
     }
 
     #[test]

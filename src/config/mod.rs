@@ -44,7 +44,7 @@ mod topics;
 pub mod unit;
 
 pub use cli::{
-    CommandLine, Invocation, NewTopics, Output, TopicsAction, colours, command, short_help,
+    CommandLine, Invocation, NewTopics, Output, TapArgs, TopicsAction, colours, command, short_help,
 };
 pub use cluster_index::ClusterIndex;
 pub use clusters::{CLUSTERS_MAX, ClusterConfig, ClusterKeys};

@@ -137,7 +137,7 @@ impl<'a, 'f> Reader<'a, 'f> {
     }
 
     pub(super) fn query(&mut self, mut section: Section<'a>) -> Option<ReadRoute<QueryRoute>> {
-        if self.is_of_other_kind(&mut section, RouteKind::Query) {
+        if self.is_of_other_kind(&section, RouteKind::Query) {
             return None;
         }
         let (name, route) = self.head(&mut section, false, "\"GET /path\"");
@@ -179,7 +179,7 @@ impl<'a, 'f> Reader<'a, 'f> {
     }
 
     pub(super) fn stream(&mut self, mut section: Section<'a>) -> Option<ReadRoute<StreamRoute>> {
-        if self.is_of_other_kind(&mut section, RouteKind::Stream) {
+        if self.is_of_other_kind(&section, RouteKind::Stream) {
             return None;
         }
         let (name, route) = self.head(&mut section, false, "\"GET /path\"");
@@ -239,9 +239,10 @@ impl<'a, 'f> Reader<'a, 'f> {
 
     /// Reads `filter.key`, and returns whether it is absent or valid.
     fn filter(&mut self, section: &mut Section<'a>, path: Option<&PathPattern>) -> (Filter, bool) {
-        if let Some(value) = section.get("filter")
+        if let Some(value) = section.peek("filter")
             && let Raw::Text(text) = raw(value.get_ref())
         {
+            section.get("filter");
             let help = format!("write `filter.key = \"{text}\"`");
             let message = "`filter` is a table with the key `key`";
             self.findings.error(value.span(), message, help);
@@ -329,8 +330,8 @@ impl<'a, 'f> Reader<'a, 'f> {
 
     /// Whether a route has a method that its kind can't have, which is then reported. The table is
     /// probably of another kind, so nothing else about it is reported: its keys would all be wrong.
-    pub(super) fn is_of_other_kind(&mut self, section: &mut Section<'a>, kind: RouteKind) -> bool {
-        let Some(value) = section.get("route") else {
+    pub(super) fn is_of_other_kind(&mut self, section: &Section<'a>, kind: RouteKind) -> bool {
+        let Some(value) = section.peek("route") else {
             return false;
         };
         let Raw::Text(text) = raw(value.get_ref()) else {

@@ -22,7 +22,7 @@ impl<'a> Reader<'a, '_> {
         default_timeout: Duration,
         names: &HeaderNames,
     ) -> Option<ReadRoute<CommandRoute>> {
-        if self.is_of_other_kind(&mut section, RouteKind::Command) {
+        if self.is_of_other_kind(&section, RouteKind::Command) {
             return None;
         }
         let (name, route) = self.head(&mut section, true, "\"POST /path\"");

@@ -52,14 +52,19 @@ impl<'a> Section<'a> {
 
     /// Whether the table has the key, whatever its value.
     pub(super) fn has(&self, key: &str) -> bool {
-        self.table.iter().any(|(name, _)| name.get_ref() == key)
+        self.peek(key).is_some()
+    }
+
+    /// Returns the value of a key, which stays unknown.
+    pub(super) fn peek(&self, key: &str) -> Option<&'a Spanned<DeValue<'a>>> {
+        let found = self.table.iter().find(|(name, _)| name.get_ref() == key);
+        found.map(|(_, value)| value)
     }
 
     /// Returns the value of a key and marks the key as known.
     pub(super) fn get(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
         self.known.push(key);
-        let found = self.table.iter().find(|(name, _)| name.get_ref() == key);
-        found.map(|(_, value)| value)
+        self.peek(key)
     }
 
     /// Reads a setting from `key` of this table into `settings`; messages call it `name`. Returns

@@ -172,6 +172,11 @@ impl BrokerConnection {
         AskError::Login { broker, detail }
     }
 
+    /// Sets until when the next requests must be answered.
+    pub(super) const fn set_until(&mut self, until: Instant) {
+        self.until = until;
+    }
+
     /// The highest version from `min` to `max` that the broker supports.
     pub(super) fn version<R: Request + Message>(
         &self,

@@ -290,6 +290,10 @@ fn row(report: &TopicReport) -> [String; 6] {
     let facts = &report.facts;
     let known = !facts.is_missing && facts.partitions > 0;
     let shown = |text: Option<String>| text.filter(|_| known).unwrap_or_else(|| "-".into());
+    // Retention applies to `cleanup.policy=delete` only.
+    let policy = facts.config("cleanup.policy");
+    let expires = policy.is_none_or(|policy| policy.contains("delete"));
+    let retention = facts.config("retention.ms").filter(|_| expires);
     let name = match &report.cluster {
         Some(cluster) => format!("{cluster}/{}", report.topic),
         None => report.topic.clone(),
@@ -298,8 +302,8 @@ fn row(report: &TopicReport) -> [String; 6] {
         name,
         report.uses.clone(),
         shown(Some(facts.partitions.to_string())),
-        shown(facts.config("cleanup.policy").map(str::to_owned)),
-        shown(facts.config("retention.ms").map(days)),
+        shown(policy.map(str::to_owned)),
+        shown(retention.map(days)),
         match report.fit() {
             Fit::Fits => "ok".into(),
             Fit::Doubtful => "see below".into(),

@@ -43,9 +43,9 @@ const ROOMS: [(&str, &[&str]); 21] = [
     ("reactor", &["model", "config", "metrics", "sys", "shard"]),
     (
         "control",
-        // kafka and tls: an operator's commands log in to brokers.
+        // log, kafka and tls: an operator's commands log in to brokers, and `tap` decodes records.
         &[
-            "model", "config", "metrics", "kafka", "tls", "auth", "schema", "route",
+            "model", "config", "metrics", "log", "kafka", "tls", "auth", "schema", "route",
         ],
     ),
     // The broker's clock and offsets are types of `model`.

@@ -46,8 +46,8 @@ fn a_mistake_has_no_errors_that_follow_from_it() {
             "write `filter.key = \"{path.id}\"`",
         ),
         (
-            "[[stream]]\nroute = \"GET /a/{id}\"\ntopic = \"a\"\nfilter.ky = \"{path.id}\"\n",
-            "unknown key `ky` in [stream.filter]",
+            "[[stream]]\nroute = \"GET /a/{id}\"\ntopic = \"a\"\nfilter.keys = \"{path.id}\"\n",
+            "unknown key `keys` in [stream.filter]",
             "gateway.toml:4:8",
             "did you mean `key`?",
         ),
@@ -186,6 +186,9 @@ topic = "t"
 [[stream]]
 route = "POST /a"
 topic = "t"
+[[stream]]
+route = "GET /b"
+topic = "t"
 start = "snapshoot"
 "#;
     insta::assert_snapshot!(refused(text), @r#"
@@ -270,9 +273,9 @@ start = "snapshoot"
        = help: write "GET /a", or use `[[command]]`
 
     error: `start`: `snapshoot` is not a known value: did you mean `snapshot`?
-      --> gateway.toml:21:9
+      --> gateway.toml:24:9
        |
-    21 | start = "snapshoot"
+    24 | start = "snapshoot"
        |         ^^^^^^^^^^^
        |
        = help: `live`, `earliest` or `snapshot`

@@ -267,6 +267,31 @@ mod tests {
         }
     }
 
+    /// `docs/writing-a-service.md` shows the services as they are written.
+    #[test]
+    fn the_page_about_services_is_fresh() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/writing-a-service.md");
+        let old = std::fs::read_to_string(path).expect("the page");
+        let mut page = old.clone();
+        for (language, fence) in [
+            (Language::Python, "\n```python\n"),
+            (Language::Java, "\n```java\n"),
+            (Language::Node, "\n```js\n"),
+        ] {
+            let (_, service) = files(Example::Payments, language).swap_remove(1);
+            let (before, rest) = page.split_once(fence).expect("a block of the language");
+            let (_, after) = rest.split_once("\n```\n").expect("its end");
+            page = format!("{before}{fence}{}\n```\n{after}", service.trim_end());
+        }
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(path, &page).expect("docs/ can be written");
+        }
+        assert!(
+            old == page,
+            "docs/writing-a-service.md is stale: UPDATE=1 cargo test --lib page"
+        );
+    }
+
     #[test]
     fn nothing_is_overwritten() {
         let folder = tempfile::tempdir().expect("a folder");
@@ -285,7 +310,7 @@ mod tests {
         std::fs::remove_file(args.folder.join("package.json")).expect("it was written");
         let error = init(&args).expect_err("a file is there");
         assert!(
-            matches!(&error, InitError::Exists(path) if *path == config),
+            error.to_string().starts_with(&*config.to_string_lossy()),
             "{error}"
         );
         assert_eq!(

@@ -8,7 +8,7 @@ use sluicegate::demo::listener::BrokerHandle;
 
 use crate::gateway::{config_file, run_to_end, settings};
 use crate::ground::random;
-use crate::kcat;
+use crate::kcat::{self, Produce};
 
 const ROUTES: &str = r#"
 [[command]]
@@ -132,6 +132,61 @@ fn a_live_check_names_what_does_not_fit_and_writes_nothing() {
     assert_eq!(finding["severity"], "warning", "{out}");
     let fix = finding["fix"].as_str().expect("text");
     assert!(fix.contains("--add-config cleanup.policy=compact"), "{fix}");
+}
+
+#[test]
+fn tap_shows_where_records_are_and_what_is_in_them_only_on_request() {
+    let broker = broker();
+    let kafka = broker.bootstrap();
+    let created = broker.with(|it| it.create_topic("events", 1, &[]));
+    created.expect("a new topic");
+    let produce = || Produce::to(&kafka, "events").header("kind", Some("paid"));
+    produce()
+        .codec("zstd")
+        .keyed((0..20).map(|_| ("ana", "secret-250")));
+    produce().keyed([("bo", "")]);
+    let (code, out, said) = run(&kafka, &["tap", "events", "-n", "3", "--from", "-3"]);
+    assert_eq!(code, 0, "{said}");
+    let places: Vec<_> = out
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .collect();
+    assert_eq!(places, ["0@18", "0@19", "0@20"], "{out}");
+    assert!(
+        out.contains("10 bytes") && out.contains("deletes the key"),
+        "{out}"
+    );
+    assert!(!out.contains("secret") && !out.contains("ana"), "{out}");
+    // A stream's name means its topic.
+    let stream = ["tap", "GET /events", "-n", "1", "--from", "5", "--payload"];
+    let (code, out, said) = run(&kafka, &stream);
+    assert_eq!(code, 0, "{said}");
+    for wanted in ["0@5 ", "key: ana", "kind: paid", "secret-250"] {
+        assert!(out.contains(wanted), "{wanted}: {out}");
+    }
+    let json = [
+        "tap",
+        "events",
+        "-n",
+        "1",
+        "--from",
+        "20",
+        "--payload",
+        "-o",
+        "json",
+    ];
+    let (code, out, said) = run(&kafka, &json);
+    assert_eq!(code, 0, "{said}");
+    let line: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(
+        (&line["offset"], &line["value"]),
+        (&20.into(), &Value::Null),
+        "{out}"
+    );
+    for (name, wanted) in [("absent", "topic `absent`"), ("a b", "no name of a topic")] {
+        let (code, _, said) = run(&kafka, &["tap", name, "-n", "1"]);
+        assert!(code != 0 && said.contains(wanted), "{code}: {said}");
+    }
 }
 
 #[test]

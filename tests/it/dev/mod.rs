@@ -1,6 +1,7 @@
 //! The second step of a new user: a config and a service of their own, with `init` and `dev`.
 
 mod live;
+mod pages;
 mod services;
 
 use std::fs::File;
