@@ -14,6 +14,7 @@
 //! topic, whichever instance appended them.
 
 mod bodies;
+mod correlation;
 mod generations;
 mod location;
 mod open;

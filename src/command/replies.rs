@@ -28,10 +28,20 @@ impl ReplyIndexSettings {
     /// part of the array itself, and what an allocator rounds up.
     pub const ENTRY_BYTES: usize = 64;
 
+    /// Offsets that one reply may take: the record, and the marker that ends its transaction.
+    pub const OFFSETS_PER_REPLY: u64 = 2;
+
     /// The number of entries that the memory is sufficient for.
     #[must_use]
     pub const fn entries_max(&self) -> usize {
         self.dedupe_bytes_max / Self::ENTRY_BYTES
+    }
+
+    /// The number of offsets that have as many replies as the memory is sufficient for. Without
+    /// transactions, half of them have as many.
+    #[must_use]
+    pub const fn offsets_max(&self) -> u64 {
+        (self.entries_max() as u64).saturating_mul(Self::OFFSETS_PER_REPLY)
     }
 }
 
@@ -116,6 +126,9 @@ struct PartitionStart {
     log: Offset,
     /// Replies below this offset may be missing, although the log may have them.
     missing_below: Offset,
+    /// The offset up to which replies were skipped, until the first reply from there on shows the
+    /// time of those that are missing.
+    skipped_to: Option<Offset>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -169,6 +182,9 @@ impl ReplyIndex {
     /// Applies a reply, in the topic's order. `now` bounds the reply's timestamp, which its
     /// producer chooses. Returns false if the request already has a reply: the first one is kept.
     pub fn on_reply(&mut self, reply: &ReplyRecord<'_>, now: UnixMillis) -> bool {
+        if self.starts.has_resumed(reply.partition, reply.offset) {
+            self.generations.on_cut(reply.timestamp.min(now));
+        }
         let id = reply.id;
         let (mut known, mut of_key) = (false, 0);
         for row in self.rows_of(id.key) {
@@ -237,6 +253,14 @@ impl ReplyIndex {
     #[must_use]
     pub fn has_reply_to(&self, id: CorrelationId) -> bool {
         self.rows_of(id.key).any(|row| row.id == id)
+    }
+
+    /// The replies of a partition below the offset are not read, because memory is not sufficient
+    /// for them.
+    pub fn on_skipped(&mut self, partition: Partition, offset: Offset) {
+        let start = self.starts.of(partition);
+        start.missing_below = start.missing_below.max(offset);
+        start.skipped_to = Some(offset);
     }
 
     /// Retention has removed everything below the offset.
@@ -329,6 +353,13 @@ impl Starts {
             self.0.resize(index + 1, PartitionStart::default());
         }
         &mut self.0[index]
+    }
+
+    /// Whether the reply at this offset is the first one after those that were skipped.
+    fn has_resumed(&mut self, partition: Partition, offset: Offset) -> bool {
+        let start = self.0.get_mut(partition.0 as usize);
+        let skipped = start.map(|start| &mut start.skipped_to);
+        skipped.is_some_and(|it| it.take_if(|to| *to <= offset).is_some())
     }
 
     /// The index does not have the reply at this offset, although the log may.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::correlation::{Unaddressed, correlation_id};
 use super::open::{Admission, Attempt, Limit, NewWaiter, OpenCommands};
 use super::passed::PassedReplies;
 use super::replies::{ReplyIndex, ReplyRecord};
@@ -62,10 +63,15 @@ pub struct AnsweredExchange<W> {
 /// Records of the replies topic that answer no command here, and headers that clients do not get.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReplyCounts {
-    /// Records without the header of the correlation id.
+    /// Records without the header of the correlation id, or with a null one.
     pub no_correlation_id: u64,
     /// Records whose correlation id does not have this gateway's form.
     pub malformed_correlation_id: u64,
+    /// Records with different correlation ids.
+    pub ambiguous_correlation_id: u64,
+    /// Further replies to requests that have a stored reply, read after the topic was loaded. The
+    /// first reply stands.
+    pub repeated: u64,
     /// Replies to requests that are not in flight here, read after the topic was loaded. Normal
     /// with several instances.
     pub not_in_flight: u64,
@@ -282,10 +288,12 @@ impl<W: Copy + PartialEq> CommandTable<W> {
     ) {
         let partition = batch.partition();
         for record in batch.iter() {
-            let value = record.headers.last(&self.names.correlation_id);
-            let Some(id) = value.and_then(CorrelationId::parse) else {
-                self.on_ignored(partition, &record, value.is_some());
-                continue;
+            let id = match correlation_id(record.headers, &self.names.correlation_id) {
+                Ok(id) => id,
+                Err(why) => {
+                    self.on_ignored(partition, &record, why);
+                    continue;
+                }
             };
             self.left_out.clear();
             let answer = Reply::read(&record, &self.names, &mut self.left_out).map(Arc::new);
@@ -294,6 +302,7 @@ impl<W: Copy + PartialEq> CommandTable<W> {
             }
             on_reply(id, &answer);
             let retry = Reply::is_retry(&record, &self.names);
+            let mut repeated = false;
             if retry {
                 self.passed.insert(id, partition, record.offset);
             } else {
@@ -304,7 +313,7 @@ impl<W: Copy + PartialEq> CommandTable<W> {
                     timestamp: record.timestamp,
                     answer: &answer,
                 };
-                self.replies.on_reply(&reply, now);
+                repeated = !self.replies.on_reply(&reply, now);
             }
             if let Some(unanswered) = &mut self.unanswered {
                 unanswered.on_reply(id, retry, record.timestamp, now);
@@ -312,7 +321,12 @@ impl<W: Copy + PartialEq> CommandTable<W> {
             // A reply to another request under the same command key, appended by another gateway,
             // answers no exchange here. Each exchange waits for the reply to its own request.
             let Some(waiters) = self.open.on_reply(id) else {
-                self.counts.not_in_flight += u64::from(loaded);
+                let count = if repeated {
+                    &mut self.counts.repeated
+                } else {
+                    &mut self.counts.not_in_flight
+                };
+                *count += u64::from(loaded);
                 continue;
             };
             answered.extend(waiters.into_iter().map(|it| AnsweredExchange {
@@ -324,25 +338,21 @@ impl<W: Copy + PartialEq> CommandTable<W> {
         }
     }
 
-    fn on_ignored(&mut self, partition: Partition, record: &Record<'_>, malformed: bool) {
-        let count = if malformed {
-            &mut self.counts.malformed_correlation_id
-        } else {
-            &mut self.counts.no_correlation_id
+    fn on_ignored(&mut self, partition: Partition, record: &Record<'_>, why: Unaddressed) {
+        let count = match why {
+            Unaddressed::Absent | Unaddressed::Null => &mut self.counts.no_correlation_id,
+            Unaddressed::Malformed => &mut self.counts.malformed_correlation_id,
+            Unaddressed::Ambiguous => &mut self.counts.ambiguous_correlation_id,
         };
         *count += 1;
         if self.ignored.is_some() {
             return;
         }
         let name = sanitize(self.names.correlation_id.as_bytes());
-        let what = if malformed {
-            format!("header `{name}` is not the correlation id of a command")
-        } else {
-            format!("there is no header `{name}`")
-        };
         let text = format!(
-            "{what}, so the record answers no command, and its client gets 504; the service must \
-             copy `{name}` from the command; its headers: {}",
+            "{}, so the record answers no command, and its client gets 504; the service must copy \
+             `{name}` from the command, once; its headers: {}",
+            why.explain(&name),
             header_names(record),
         );
         self.ignored = Some(Notice {

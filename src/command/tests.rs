@@ -233,6 +233,37 @@ fn the_first_reply_stands() {
     };
     assert_eq!(&answer.body[..], b"first");
     assert_eq!(table.replies.stats().duplicates, 1);
+    let counts = table.counts();
+    assert_eq!((counts.repeated, counts.not_in_flight), (1, 1));
+}
+
+/// A reply to another command's client would be worse than none.
+#[test]
+fn a_reply_with_two_correlation_ids_answers_neither_command() {
+    let mut table = table();
+    admit(&mut table, 1, F, 10);
+    admit(&mut table, 2, F, 20);
+    let other = reply(0, key(2), F, "").headers;
+    let mut ambiguous = reply(0, key(1), F, "whose?");
+    ambiguous.headers.extend(other);
+    let mut null = reply(1, key(1), F, "null");
+    null.headers[0].1 = None;
+    assert_eq!(apply(&mut table, &[ambiguous, null]), []);
+    let counts = ReplyCounts {
+        ambiguous_correlation_id: 1,
+        no_correlation_id: 1,
+        ..ReplyCounts::default()
+    };
+    assert_eq!(table.counts(), counts);
+    let text = table.take_ignored().expect("the first is kept").text;
+    let flaw = "headers `correlation-id` have different values";
+    assert!(text.starts_with(flaw), "{text}");
+    // A service that copies all headers of the command and adds the id again.
+    let mut twice = reply(2, key(1), F, "done");
+    let again = twice.headers.clone();
+    twice.headers.extend(again);
+    assert_eq!(apply(&mut table, &[twice]).len(), 1);
+    assert!(admit(&mut table, 2, F, 21) == Admitted::Joined, "in flight");
 }
 
 /// What a client reads at the location of its command.
@@ -423,6 +454,36 @@ fn a_cut_ends_when_the_log_has_no_more_than_the_index() {
     }
     while index.expire(UnixMillis(5000)) {}
     assert_eq!(index.cut(UnixMillis(5000)), None);
+}
+
+/// Partitions begin at different times, so the index is complete from the latest of them on.
+#[test]
+fn skipped_replies_cut_the_window_until_the_log_has_no_more_of_them() {
+    let mut index = index(1000);
+    for (partition, offset) in [(0, 60), (1, 60), (2, 90)] {
+        index.on_skipped(Partition(partition), Offset(offset));
+    }
+    assert_eq!(index.cut(UnixMillis(9600)), None, "no time is known yet");
+    // A first piece was read before it was known how much there is.
+    for n in (0..6).chain(60..120) {
+        if n >= 60 + 30 * u32::from(n % 3 == 2) || n < 6 {
+            put(&mut index, n, 9000 + i64::from(n), 10_000);
+        }
+    }
+    let from = index.cut(UnixMillis(10_000));
+    assert_eq!(
+        from,
+        Some(UnixMillis(9092)),
+        "of partition 2, which begins last"
+    );
+    let later = UnixMillis(9092 + WINDOW.as_millis() as i64);
+    assert_eq!(index.cut(later), None);
+    for partition in 0..3 {
+        assert!(index.cut(UnixMillis(10_000)).is_some());
+        index.on_log_start(Partition(partition), Offset(90));
+        while index.expire(UnixMillis(10_000)) {}
+    }
+    assert_eq!(index.cut(UnixMillis(10_000)), None);
 }
 
 /// What a naive table knows: lists of what was sent, answered and is in flight.

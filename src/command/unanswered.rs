@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ahash::{AHashMap, RandomState};
 
+use super::correlation::correlation_id;
 use super::generations::Generations;
 use super::recipe::fingerprints_differ;
 use super::shelves::{Row, Shelves, bytes_per_row};
@@ -125,9 +126,8 @@ impl CommandIndex {
         now: UnixMillis,
     ) {
         for record in batch.iter() {
-            let value = record.headers.last(&self.correlation_id);
             // Other producers may write to the topic too.
-            let Some(id) = value.and_then(CorrelationId::parse) else {
+            let Ok(id) = correlation_id(record.headers, &self.correlation_id) else {
                 continue;
             };
             if !is_answered(id) && !self.early.take(id, now) {
@@ -228,6 +228,12 @@ impl CommandIndex {
         }
         self.sweep();
         self.shelves.is_unswept()
+    }
+
+    /// How long a command without a reply counts as unanswered.
+    #[must_use]
+    pub const fn open_limit(&self) -> Duration {
+        self.open_limit
     }
 
     /// The time from which unanswered commands are known, if memory is not sufficient for all of

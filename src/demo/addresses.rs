@@ -12,13 +12,30 @@ use serde_json::json;
 
 use super::topics::{BALANCES, COMMANDS, PAYMENTS, REPLIES};
 
+/// Number of gateways. The browser module knows all of them, and moves to another when one dies.
+pub(crate) const GATEWAYS: usize = 2;
+
+/// The addresses of one gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GatewayAddresses {
+    /// The address for commands, queries and streams.
+    pub(crate) listen: SocketAddr,
+    /// The address of the admin port.
+    pub(crate) admin: SocketAddr,
+}
+
+impl GatewayAddresses {
+    /// The gateway's URL for browsers and curl.
+    pub(crate) fn url(&self) -> String {
+        url(self.listen)
+    }
+}
+
 /// The addresses of all parts of the demo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Addresses {
-    /// The gateway's address for commands, queries and streams.
-    pub(crate) gateway: SocketAddr,
-    /// The address of the gateway's admin port.
-    pub(crate) admin: SocketAddr,
+    /// The addresses of the gateways.
+    pub(crate) gateways: [GatewayAddresses; GATEWAYS],
     /// The broker's address for Kafka clients.
     pub(crate) kafka: SocketAddr,
     /// The address of the web page.
@@ -26,20 +43,20 @@ pub(crate) struct Addresses {
 }
 
 impl Addresses {
-    /// The gateway's URL for browsers and curl.
+    /// The first gateway's URL for browsers and curl.
     pub(crate) fn gateway_url(&self) -> String {
-        url(self.gateway)
+        self.gateways[0].url()
     }
 
-    /// Generates the gateway's config file.
-    pub(crate) fn gateway_toml(&self) -> String {
+    /// Generates the config file of a gateway.
+    pub(crate) fn gateway_toml(&self, gateway: &GatewayAddresses) -> String {
         let (commands, replies) = (COMMANDS.name, REPLIES.name);
         let (balances, payments) = (BALANCES.name, PAYMENTS.name);
         let mut toml = format!(
             r#"# Written by `sluicegate demo`; gone when it ends.
 listen = ["{gateway}"]
 auth = "none"                            # a demo: everybody may do everything
-drain_grace = "0s"                       # there is one gateway: no balancer has to notice
+drain_grace = "0s"                       # the page moves by itself: no balancer has to notice
 drain = "1s"
 
 [log]
@@ -50,6 +67,9 @@ bootstrap = ["{kafka}"]
 
 [admin]
 listen = "{admin}"
+
+[http]
+connections_max = 4096                   # enough for 1,000 watchers
 
 [cors]                                   # the page is another origin than the gateway
 origins = [{origins}]
@@ -76,9 +96,14 @@ start = "earliest"
 route = "GET /balances/events"
 topic = "{balances}"
 start = "snapshot"
+
+[[stream]]                               # everything that happens, from now on
+route = "GET /payments/events"
+topic = "{payments}"
+start = "live"
 "#,
-            gateway = self.gateway,
-            admin = self.admin,
+            gateway = gateway.listen,
+            admin = gateway.admin,
             kafka = connectable(self.kafka),
             origins = self.page_origins(),
         );
@@ -133,38 +158,59 @@ timeout = "10s"
     }
 
     /// All addresses in one line of JSON, for scripts.
-    pub(crate) fn as_json(&self, config: &Path, gateway_pid: Option<u32>) -> String {
+    /// `gateway`, `admin`, `config` and `gateway_pid` are those of the first gateway.
+    pub(crate) fn as_json(&self, dir: &ConfigDir, pids: &[Option<u32>]) -> String {
         let [command, query, stream] = self.lines_to_try();
+        let gateways = self.gateways.iter().zip(pids).enumerate();
+        let gateways: Vec<_> = gateways
+            .map(|(place, (gateway, pid))| {
+                json!({
+                    "gateway": gateway.url(),
+                    "admin": url(gateway.admin),
+                    "config": dir.config(place),
+                    "gateway_pid": pid,
+                })
+            })
+            .collect();
         json!({
-            "gateway": self.gateway_url(),
-            "admin": url(self.admin),
+            "gateway": gateways[0]["gateway"],
+            "admin": gateways[0]["admin"],
+            "config": gateways[0]["config"],
+            "gateway_pid": gateways[0]["gateway_pid"],
+            "gateways": gateways,
             "kafka": connectable(self.kafka).to_string(),
             "page": url(self.page),
-            "config": config,
-            "gateway_pid": gateway_pid,
             "try": { command.0: command.1, query.0: query.1, stream.0: stream.1 },
         })
         .to_string()
     }
 
     /// All addresses as text for a terminal.
-    pub(crate) fn as_text(&self, config: &Path, gateway_pid: Option<u32>) -> String {
-        let gateway = match gateway_pid {
-            Some(pid) => format!("{}   (pid {pid})", self.gateway_url()),
-            None => format!("not started: sluicegate run --config {}", config.display()),
-        };
+    pub(crate) fn as_text(&self, dir: &ConfigDir, pids: &[Option<u32>]) -> String {
         let mut text = format!(
-            "\nSluicegate demo: two people, a payments service, and a gateway between them.\n\n\
-             \x20 page      {page}   <- open this\n\
-             \x20 gateway   {gateway}\n\
-             \x20 admin     {admin}/readyz\n\
-             \x20 kafka     {kafka}   (kcat -b {kafka} -L)\n\
-             \x20 config    {config}\n\nTry:\n",
+            "\nSluicegate demo: two people, a payments service, and two gateways between them.\n\n\
+             \x20 page      {page}   <- open this\n",
             page = url(self.page),
-            admin = url(self.admin),
-            kafka = connectable(self.kafka),
-            config = config.display(),
         );
+        for (place, (gateway, pid)) in self.gateways.iter().zip(pids).enumerate() {
+            let config = dir.config(place);
+            let _ = match pid {
+                Some(pid) => writeln!(
+                    text,
+                    "  gateway   {}   (pid {pid}, {}/readyz)\n  config    {}",
+                    gateway.url(),
+                    url(gateway.admin),
+                    config.display(),
+                ),
+                None => writeln!(
+                    text,
+                    "  gateway   not started: sluicegate run --config {}",
+                    config.display()
+                ),
+            };
+        }
+        let kafka = connectable(self.kafka);
+        let _ = writeln!(text, "  kafka     {kafka}   (kcat -b {kafka} -L)\n\nTry:");
         for (_, line) in self.lines_to_try() {
             let _ = writeln!(text, "  {line}");
         }
@@ -207,7 +253,7 @@ pub(crate) struct ConfigDir {
 }
 
 impl ConfigDir {
-    /// Creates the directory, readable for this user only, and writes the config into it.
+    /// Creates the directory, readable for this user only, and writes the configs into it.
     pub(crate) fn write(addresses: &Addresses) -> io::Result<Self> {
         Self::write_in(&std::env::temp_dir(), addresses)
     }
@@ -228,13 +274,18 @@ impl ConfigDir {
         let lock = File::create_new(dir.join(LOCK))?;
         lock.lock()?;
         let made = Self { dir, _lock: lock };
-        std::fs::write(made.config(), addresses.gateway_toml())?;
+        for (place, gateway) in addresses.gateways.iter().enumerate() {
+            std::fs::write(made.config(place), addresses.gateway_toml(gateway))?;
+        }
         Ok(made)
     }
 
-    /// Path of the config file.
-    pub(crate) fn config(&self) -> PathBuf {
-        self.dir.join("gateway.toml")
+    /// Path of a gateway's config file.
+    pub(crate) fn config(&self, place: usize) -> PathBuf {
+        self.dir.join(match place {
+            0 => "gateway.toml".to_owned(),
+            _ => format!("gateway-{}.toml", place + 1),
+        })
     }
 }
 
@@ -279,9 +330,12 @@ mod tests {
 
     fn addresses() -> Addresses {
         let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let gateway = |listen, admin| GatewayAddresses {
+            listen: at(listen),
+            admin: at(admin),
+        };
         Addresses {
-            gateway: at(1),
-            admin: at(2),
+            gateways: [gateway(1, 2), gateway(5, 6)],
             kafka: SocketAddr::from(([0, 0, 0, 0], 3)),
             page: at(4),
         }
@@ -291,7 +345,7 @@ mod tests {
     fn the_gateway_takes_the_config_without_a_word() {
         let file = ConfigFile {
             name: "gateway.toml".into(),
-            text: addresses().gateway_toml(),
+            text: addresses().gateway_toml(&addresses().gateways[1]),
         };
         let sources = Sources {
             file: Some(file),
@@ -304,20 +358,24 @@ mod tests {
         };
         assert_eq!(loaded.report.render(false), "");
         let config = loaded.config;
-        assert_eq!(config.settings.listen, [addresses().gateway]);
-        assert_eq!(config.settings.admin.listen, Some(addresses().admin));
+        assert_eq!(config.settings.listen, [addresses().gateways[1].listen]);
+        let admin = config.settings.admin.listen;
+        assert_eq!(admin, Some(addresses().gateways[1].admin));
         let origins = &config.settings.cors.origins;
         assert_eq!(origins, &["http://127.0.0.1:4", "http://localhost:4"]);
         assert_eq!((config.commands.len(), config.queries.len()), (4, 2));
-        assert_eq!(config.streams.len(), 2);
+        assert_eq!(config.streams.len(), 3);
     }
 
     #[test]
     fn the_line_for_scripts_is_one_line_of_json() {
-        let line = addresses().as_json(Path::new("/tmp/x.toml"), Some(7));
+        let dir = ConfigDir::write(&addresses()).expect("a directory");
+        let line = addresses().as_json(&dir, &[Some(7), None]);
         assert!(!line.contains('\n'));
         let json: serde_json::Value = serde_json::from_str(&line).expect("JSON");
         assert_eq!(json["gateway"], "http://127.0.0.1:1");
+        assert_eq!(json["gateway_pid"], 7);
+        assert_eq!(json["gateways"][1]["gateway"], "http://127.0.0.1:5");
         let stream = json["try"]["stream"].as_str().expect("a line");
         assert!(stream.starts_with("curl -N http://127.0.0.1:1/"));
     }
@@ -325,10 +383,10 @@ mod tests {
     #[test]
     fn the_config_is_gone_with_its_owner() {
         let dir = ConfigDir::write(&addresses()).expect("a directory");
-        let path = dir.config();
-        assert!(path.exists());
+        let paths = [dir.config(0), dir.config(1)];
+        assert!(paths.iter().all(|path| path.exists()));
         drop(dir);
-        assert!(!path.exists());
+        assert!(!paths.iter().any(|path| path.exists()));
     }
 
     #[test]
@@ -345,7 +403,7 @@ mod tests {
         std::fs::create_dir(&other).expect("a folder");
         let next = ConfigDir::write_in(parent.path(), &addresses()).expect("a directory");
         assert!(!left.exists());
-        for kept in [&running.config(), &next.config(), &young, &other] {
+        for kept in [&running.config(0), &next.config(0), &young, &other] {
             assert!(kept.exists(), "{kept:?}");
         }
     }

@@ -19,14 +19,12 @@ use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::outside::OutsideCommands;
-
 /// Time from the start of a gateway until it is ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time between two requests to `/readyz`.
 const READY_PAUSE: Duration = Duration::from_millis(20);
 /// Shortest time that a killed gateway stays down, so that people notice it.
-const DOWN_MIN: Duration = Duration::from_millis(800);
+const DOWN_MIN: Duration = Duration::from_millis(1_500);
 /// First and longest wait before a gateway that ended by itself is restarted.
 const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 /// Time for a gateway to end after SIGTERM.
@@ -152,8 +150,6 @@ pub(crate) struct Restarted {
     pub(crate) pid: Option<u32>,
     /// Time from the kill until the new process was ready.
     pub(crate) down_for: Duration,
-    /// Number of commands appended while the gateway was down.
-    pub(crate) commands_meanwhile: usize,
     /// Number of restarts so far.
     pub(crate) restarts: u32,
 }
@@ -200,27 +196,43 @@ pub(crate) struct Gateway {
     status: Arc<watch::Sender<Status>>,
 }
 
+/// A restart that is under way.
+pub(crate) struct Restarting(oneshot::Receiver<Result<Restarted, GatewayError>>);
+
+impl Restarting {
+    /// Waits until the new gateway is ready.
+    pub(crate) async fn done(self) -> Result<Restarted, RestartError> {
+        Ok(self.0.await.map_err(|_| RestartError::Ending)??)
+    }
+}
+
 impl Gateway {
     /// The current status of the gateway.
     pub(crate) fn status(&self) -> Status {
         *self.status.borrow()
     }
 
-    /// Kills the gateway (SIGKILL) and starts it again.
-    pub(crate) async fn restart(&self) -> Result<Restarted, RestartError> {
+    /// Kills the gateway (SIGKILL) and starts it again. Returns once the supervisor knows.
+    pub(crate) fn restart(&self) -> Result<Restarting, RestartError> {
         let (answer, wait) = oneshot::channel();
         self.asks.try_send(answer).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => RestartError::Busy,
             mpsc::error::TrySendError::Closed(_) => RestartError::Ending,
         })?;
-        Ok(wait.await.map_err(|_| RestartError::Ending)??)
+        Ok(Restarting(wait))
+    }
+
+    /// Waits until no process runs.
+    pub(crate) async fn until_down(&self) {
+        let mut status = self.status.subscribe();
+        // An error means that the supervisor has ended, and with it the gateway.
+        let _ended = status.wait_for(|status| status.state == State::Down).await;
     }
 }
 
 /// Supervises the gateway: restarts it when it ends or when the page requests it.
 pub(crate) struct Supervisor {
     launch: Launch,
-    outside: OutsideCommands,
     child: Option<Child>,
     asks: mpsc::Receiver<RestartReply>,
     status: Arc<watch::Sender<Status>>,
@@ -231,10 +243,7 @@ impl Supervisor {
     ///
     /// # Errors
     /// The gateway did not become ready. If its first start fails, it is not retried.
-    pub(crate) async fn start(
-        launch: Launch,
-        outside: OutsideCommands,
-    ) -> Result<(Self, Gateway), GatewayError> {
+    pub(crate) async fn start(launch: Launch) -> Result<(Self, Gateway), GatewayError> {
         let (asks, asked) = mpsc::channel(1);
         let status = Arc::new(watch::Sender::new(Status {
             state: State::Starting,
@@ -243,7 +252,6 @@ impl Supervisor {
         }));
         let mut supervisor = Self {
             launch,
-            outside,
             child: None,
             asks: asked,
             status: Arc::clone(&status),
@@ -301,13 +309,6 @@ impl Supervisor {
             let _ = child.kill().await;
         }
         self.set(State::Down);
-        let commands_meanwhile = match self.outside.append().await {
-            Ok(commands) => commands,
-            Err(error) => {
-                tracing::warn!("could not append commands while the gateway was down: {error}");
-                0
-            }
-        };
         sleep_until(since + DOWN_MIN).await;
         self.count_restart();
         self.launch().await?;
@@ -316,7 +317,6 @@ impl Supervisor {
             killed_pid,
             pid: status.pid,
             down_for: since.elapsed(),
-            commands_meanwhile,
             restarts: status.restarts,
         })
     }

@@ -1,5 +1,6 @@
 //! The supervisor with a stand-in for the gateway: `sleep`, and a `/readyz` that the test serves.
 
+use std::sync::Weak;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
@@ -8,6 +9,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use super::child::{Gateway, GatewayError, Launch, State, Supervisor};
+use super::faults::Faults;
 use super::listener::BrokerHandle;
 use super::outside::OutsideCommands;
 use super::topics;
@@ -60,18 +62,20 @@ async fn a_restart_kills_and_starts_and_something_happens_between() {
         bootstrap: broker.bootstrap(),
     };
     let launch = launch("exec sleep 1000").await;
-    let (supervisor, gateway) = Supervisor::start(launch, outside).await.expect("it starts");
+    let (supervisor, gateway) = Supervisor::start(launch).await.expect("it starts");
+    let faults = Faults::new(vec![gateway.clone()], outside, Weak::new());
     let (stop, stopped) = oneshot::channel();
     let kept = tokio::spawn(supervisor.supervise(stopped));
     let first = gateway.status().pid.expect("a process");
     assert_eq!(gateway.status().state, State::Up);
 
-    let restarted = gateway.restart().await.expect("it restarts");
+    let killed = faults.kill(None).await.expect("it restarts");
+    let restarted = killed.restarts[0];
     assert_eq!(restarted.killed_pid, Some(first));
     assert!(!is_running(first), "kill means gone");
     let second = restarted.pid.expect("a process");
     assert!(second != first && is_running(second));
-    assert_eq!((restarted.commands_meanwhile, restarted.restarts), (2, 1));
+    assert_eq!((killed.commands_meanwhile, restarted.restarts), (2, 1));
     let appended: usize = broker.with(|broker| {
         let partitions = 0..u32::from(topics::COMMANDS.partitions);
         let count = |p| broker.dump("payments-commands", crate::model::Partition(p));
@@ -88,11 +92,8 @@ async fn a_restart_kills_and_starts_and_something_happens_between() {
 
 #[tokio::test]
 async fn a_gateway_that_dies_by_itself_is_started_again() {
-    let outside = OutsideCommands {
-        bootstrap: "127.0.0.1:1".into(),
-    };
     let launch = launch("exec sleep 1000").await;
-    let (supervisor, gateway) = Supervisor::start(launch, outside).await.expect("it starts");
+    let (supervisor, gateway) = Supervisor::start(launch).await.expect("it starts");
     let (_stop, stopped) = oneshot::channel();
     let kept = tokio::spawn(supervisor.supervise(stopped));
     let first = gateway.status().pid.expect("a process");
@@ -105,20 +106,17 @@ async fn a_gateway_that_dies_by_itself_is_started_again() {
 
 #[tokio::test]
 async fn a_gateway_that_cannot_start_ends_the_demo() {
-    let outside = OutsideCommands {
-        bootstrap: "127.0.0.1:1".into(),
-    };
     let mut launch = launch("exit 78").await;
     launch.admin = "127.0.0.1:1"
         .parse()
         .expect("an address that nobody serves");
-    let ended = Supervisor::start(launch.clone(), outside.clone()).await;
+    let ended = Supervisor::start(launch.clone()).await;
     match ended.map(|_| ()) {
         Err(GatewayError::Ended(status)) => assert_eq!(status.code(), Some(78)),
         other => panic!("{other:?}"),
     }
     launch.program = "/no/such/program".into();
-    let ended = Supervisor::start(launch, outside).await;
+    let ended = Supervisor::start(launch).await;
     let error = ended.map(|_| ()).expect_err("there is no program");
     assert!(error.to_string().contains("/no/such/program"), "{error}");
 }

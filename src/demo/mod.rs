@@ -12,6 +12,7 @@ mod child;
 #[cfg(test)]
 mod child_tests;
 mod dev;
+mod faults;
 mod init;
 pub mod listener;
 mod outside;
@@ -22,6 +23,7 @@ mod parent;
 mod payments;
 mod service;
 mod topics;
+mod watchers;
 
 pub use child::GatewayError;
 pub use dev::{DevBrokers, DevError, refusals as dev_refusals};

@@ -1,8 +1,8 @@
-//! The demo's web page: five static files, a JSON file with the demo's addresses, and the request
-//! that kills the gateway.
+//! The demo's web page: static files, JSON about the demo's parts and about the path of a command,
+//! and the requests that kill gateways and stop the broker.
 //!
-//! The page has another origin than the gateway, as in production. All its data crosses origins, by
-//! the CORS settings of the generated config.
+//! The page has another origin than the gateways, as in production. All its data crosses origins,
+//! by the CORS settings of the generated configs.
 
 use crate::model::millis;
 use std::convert::Infallible;
@@ -21,8 +21,10 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use super::addresses::Addresses;
-use super::child::{Gateway, RestartError};
+use super::addresses::{Addresses, GatewayAddresses};
+use super::child::{RestartError, Restarted};
+use super::faults::Faults;
+use super::service::{WireLog, now_us};
 
 /// Most connections at one time. Others wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 64;
@@ -41,7 +43,7 @@ struct File {
     bytes: &'static [u8],
 }
 
-const FILES: [File; 5] = [
+const FILES: [File; 7] = [
     File {
         path: "/",
         media_type: "text/html; charset=utf-8",
@@ -58,6 +60,16 @@ const FILES: [File; 5] = [
         bytes: include_bytes!("page/person.js"),
     },
     File {
+        path: "/kit.js",
+        media_type: "text/javascript; charset=utf-8",
+        bytes: include_bytes!("page/kit.js"),
+    },
+    File {
+        path: "/wire.js",
+        media_type: "text/javascript; charset=utf-8",
+        bytes: include_bytes!("page/wire.js"),
+    },
+    File {
         path: "/demo.css",
         media_type: "text/css; charset=utf-8",
         bytes: include_bytes!("page/demo.css"),
@@ -65,31 +77,33 @@ const FILES: [File; 5] = [
     File {
         path: "/sluicegate.js",
         media_type: "text/javascript; charset=utf-8",
-        bytes: include_bytes!("page/sluicegate.js"),
+        bytes: include_bytes!("../../clients/js/sluicegate.js"),
     },
 ];
 
 /// The HTTP server of the page.
 pub(crate) struct Page {
     addresses: Addresses,
-    /// The gateway's supervisor. `None` if the gateway was started separately, so the page cannot
-    /// restart it.
-    gateway: Option<Gateway>,
+    /// `None` if gateways were started separately, so the page cannot kill any.
+    faults: Option<Faults>,
+    wire: Arc<WireLog>,
     /// The files' etags, in the order of [`FILES`].
     etags: [HeaderValue; FILES.len()],
     security_policy: HeaderValue,
 }
 
 impl Page {
-    pub(crate) fn new(addresses: Addresses, gateway: Option<Gateway>) -> Self {
+    pub(crate) fn new(addresses: Addresses, faults: Option<Faults>, wire: Arc<WireLog>) -> Self {
+        let gateways = addresses.gateways.each_ref().map(GatewayAddresses::url);
         let policy = format!(
             "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
              img-src data:; connect-src 'self' {}; base-uri 'none'; form-action 'none'; \
              frame-ancestors 'none'",
-            addresses.gateway_url()
+            gateways.join(" ")
         );
         Self {
-            gateway,
+            faults,
+            wire,
             etags: FILES.each_ref().map(etag),
             security_policy: HeaderValue::from_str(&policy).expect("addresses are ASCII"),
             addresses,
@@ -136,8 +150,9 @@ impl Page {
                 StatusCode::MISDIRECTED_REQUEST,
                 "this host is not served here",
             ),
-            (&Method::GET | &Method::HEAD, "/demo.json") => self.addresses(),
-            (&Method::POST, "/gateway/restart") => self.restart(request.headers()).await,
+            (&Method::GET | &Method::HEAD, "/demo.json") => self.status(),
+            (&Method::GET | &Method::HEAD, "/wire.json") => self.wire(request.uri().query()),
+            (&Method::POST, path) => self.disturb(path, request.headers()).await,
             (&Method::GET | &Method::HEAD, path) => self.file(path, request.headers()),
             _ => problem(StatusCode::METHOD_NOT_ALLOWED, "no such method here"),
         };
@@ -172,47 +187,95 @@ impl Page {
         answer
     }
 
-    fn addresses(&self) -> PageResponse {
-        let status = self.gateway.as_ref().map(Gateway::status);
+    /// The addresses and states of the demo's parts.
+    fn status(&self) -> PageResponse {
+        let mut statuses = self.faults.iter().flat_map(Faults::statuses);
+        let gateways = self.addresses.gateways.iter().map(|gateway| {
+            let status = statuses.next();
+            json!({
+                "url": gateway.url(),
+                "state": status.as_ref().map_or("apart", |status| status.state.as_str()),
+                "pid": status.as_ref().and_then(|status| status.pid),
+                "restarts": status.as_ref().map_or(0, |status| status.restarts),
+            })
+        });
+        let gateways: Vec<_> = gateways.collect();
+        let is_stopped = self.faults.as_ref().is_some_and(Faults::is_broker_stopped);
         let body = json!({
-            "gateway": self.addresses.gateway_url(),
+            "gateways": gateways,
+            "can_disturb": self.faults.is_some(),
             "kafka": self.addresses.kafka.to_string(),
-            "can_restart": status.is_some(),
-            "state": status.as_ref().map_or("apart", |status| status.state.as_str()),
-            "pid": status.as_ref().and_then(|status| status.pid),
-            "restarts": status.as_ref().map_or(0, |status| status.restarts),
+            "broker": if is_stopped { "stopped" } else { "up" },
+            "watchers": self.faults.as_ref().and_then(Faults::watched),
         });
         json_answer(StatusCode::OK, "application/json", &body)
     }
 
-    /// Kills and restarts the gateway, for the page itself only. Another site's page can make a
-    /// browser send a POST here, but not with this page's origin.
-    async fn restart(&self, headers: &HeaderMap) -> PageResponse {
+    /// The path of every command under an idempotency key (`?key=…`), and this process's time.
+    fn wire(&self, query: Option<&str>) -> PageResponse {
+        let key = query.and_then(|query| query.strip_prefix("key="));
+        let commands = self.wire.of_key(key.unwrap_or_default());
+        let body = json!({ "now_us": now_us(), "commands": commands });
+        json_answer(StatusCode::OK, "application/json", &body)
+    }
+
+    /// Disturbs the demo, for the page itself only. Another site's page can make a browser send a
+    /// POST here, but not with this page's origin.
+    async fn disturb(&self, path: &str, headers: &HeaderMap) -> PageResponse {
         if !is_same_origin(headers) {
             return problem(
                 StatusCode::FORBIDDEN,
                 "only the demo's own page may do this",
             );
         }
-        let Some(gateway) = &self.gateway else {
-            return problem(StatusCode::NOT_FOUND, "the gateway is run apart");
+        let Some(faults) = &self.faults else {
+            return problem(StatusCode::NOT_FOUND, "the gateways are run apart");
         };
-        match gateway.restart().await {
-            Ok(restarted) => json_answer(
-                StatusCode::OK,
-                "application/json",
-                &json!({
-                    "killed_pid": restarted.killed_pid,
-                    "pid": restarted.pid,
-                    "away_ms": millis(restarted.down_for),
-                    "commands_meanwhile": restarted.commands_meanwhile,
-                    "restarts": restarted.restarts,
-                }),
-            ),
-            Err(error @ RestartError::Busy) => problem(StatusCode::CONFLICT, &error.to_string()),
-            Err(error) => problem(StatusCode::BAD_GATEWAY, &error.to_string()),
+        match path {
+            "/gateways/1/kill" => kill(faults, Some(0)).await,
+            "/gateways/2/kill" => kill(faults, Some(1)).await,
+            "/gateways/kill" => kill(faults, None).await,
+            "/broker/stop" | "/broker/start" => {
+                faults.stop_broker(path == "/broker/stop");
+                self.status()
+            }
+            "/watchers/start" => {
+                let addresses = self.addresses.gateways.map(|gateway| gateway.listen);
+                match faults.start_watchers(addresses.to_vec()) {
+                    Ok(()) => self.status(),
+                    Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+                }
+            }
+            "/watchers/stop" => {
+                faults.stop_watchers();
+                self.status()
+            }
+            _ => problem(StatusCode::NOT_FOUND, "nothing to do here"),
         }
     }
+}
+
+/// Kills one gateway or all, and answers when they run again.
+async fn kill(faults: &Faults, place: Option<usize>) -> PageResponse {
+    let killed = match faults.kill(place).await {
+        Ok(killed) => killed,
+        Err(error @ RestartError::Busy) => {
+            return problem(StatusCode::CONFLICT, &error.to_string());
+        }
+        Err(error) => return problem(StatusCode::BAD_GATEWAY, &error.to_string()),
+    };
+    let restart = |restart: &Restarted| {
+        json!({
+            "killed_pid": restart.killed_pid,
+            "pid": restart.pid,
+            "away_ms": millis(restart.down_for),
+            "restarts": restart.restarts,
+        })
+    };
+    let restarts: Vec<_> = killed.restarts.iter().map(restart).collect();
+    let commands = killed.commands_meanwhile;
+    let body = json!({ "restarts": restarts, "commands_meanwhile": commands });
+    json_answer(StatusCode::OK, "application/json", &body)
 }
 
 /// The etag of a file: a hash of its bytes, so it is the same in every process.

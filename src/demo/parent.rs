@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
@@ -11,11 +12,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::addresses::{Addresses, ConfigDir};
+use super::addresses::{Addresses, ConfigDir, GATEWAYS, GatewayAddresses};
 use super::child::{Gateway, GatewayError, Launch, Supervisor, become_gateway};
+use super::faults::Faults;
 use super::listener::BrokerHandle;
 use super::outside::OutsideCommands;
 use super::page::Page;
+use super::service::WireLog;
 use super::{service, topics};
 use crate::broker::Settings;
 
@@ -42,6 +45,15 @@ pub struct DemoArgs {
     /// Where the gateway's admin listener is (port 0: any free one).
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9464")]
     pub admin_listen: SocketAddr,
+
+    /// Where the second gateway listens [default: the port after `--listen`, or any free one].
+    #[arg(long, value_name = "ADDR")]
+    pub second_listen: Option<SocketAddr>,
+
+    /// Where the second gateway's admin listener is [default: the port after `--admin-listen`, or
+    /// any free one].
+    #[arg(long, value_name = "ADDR")]
+    pub second_admin_listen: Option<SocketAddr>,
 
     /// How the addresses are printed: for people, or one line of JSON for scripts.
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
@@ -206,10 +218,9 @@ fn is_hangup_ignored() -> bool {
 /// Prints the addresses. Nothing else goes to standard output, because scripts read one line of
 /// JSON there.
 fn print(output: Output, demo: &Demo) {
-    let config = demo.config.config();
     let text = match output {
-        Output::Json => demo.addresses.as_json(&config, demo.gateway_pid),
-        Output::Text => demo.addresses.as_text(&config, demo.gateway_pid),
+        Output::Json => demo.addresses.as_json(&demo.config, &demo.gateway_pids),
+        Output::Text => demo.addresses.as_text(&demo.config, &demo.gateway_pids),
     };
     let mut out = std::io::stdout();
     // A closed standard output does not end the demo: the page shows the same addresses.
@@ -222,72 +233,100 @@ fn print(output: Output, demo: &Demo) {
 struct Demo {
     addresses: Addresses,
     config: ConfigDir,
-    gateway_pid: Option<u32>,
-    /// The supervisor's task. Dropping the sender makes it end the gateway.
-    supervisor: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    gateway_pids: [Option<u32>; GATEWAYS],
+    /// The supervisors' tasks. Dropping a sender makes its supervisor end its gateway.
+    supervisors: Vec<(oneshot::Sender<()>, JoinHandle<()>)>,
     running: JoinSet<()>,
-    broker: BrokerHandle,
-    /// The gateway's ports, reserved while it is down.
-    _reserved: [Socket; 2],
+    broker: Arc<BrokerHandle>,
+    /// The gateways' ports, reserved while they are down.
+    _reserved: [Socket; 2 * GATEWAYS],
 }
 
 impl Demo {
     async fn start(args: &DemoArgs) -> Result<Self, DemoError> {
         let page_listener = listen("--page-listen", args.page_listen)?;
-        let gateway = reserve("--listen", args.listen)?;
-        let admin = reserve("--admin-listen", args.admin_listen)?;
-        let broker = start_broker(args.kafka_listen)?;
+        let reserved = [
+            reserve("--listen", args.listen)?,
+            reserve("--admin-listen", args.admin_listen)?,
+            reserve_next("--second-listen", args.second_listen, args.listen)?,
+            reserve_next(
+                "--second-admin-listen",
+                args.second_admin_listen,
+                args.admin_listen,
+            )?,
+        ];
+        let broker = Arc::new(start_broker(args.kafka_listen)?);
+        let gateway = |listen, admin| {
+            let (listen, admin) = (address(listen)?, address(admin)?);
+            Ok::<_, DemoError>(GatewayAddresses { listen, admin })
+        };
+        let [listen, admin, second_listen, second_admin] = &reserved;
         let addresses = Addresses {
-            gateway: address(&gateway)?,
-            admin: address(&admin)?,
+            gateways: [
+                gateway(listen, admin)?,
+                gateway(second_listen, second_admin)?,
+            ],
             kafka: broker.addresses()[0],
             page: page_listener
                 .local_addr()
                 .map_err(system("ask for an address"))?,
         };
         let config = ConfigDir::write(&addresses).map_err(system("write the gateway's config"))?;
+        let wire = Arc::<WireLog>::default();
         let mut running = JoinSet::new();
-        start_service(&mut running, broker.bootstrap()).await?;
+        start_service(&mut running, broker.bootstrap(), Arc::clone(&wire)).await?;
         let mut demo = Self {
             addresses,
             config,
-            gateway_pid: None,
-            supervisor: None,
+            gateway_pids: [None; GATEWAYS],
+            supervisors: Vec::new(),
             running,
             broker,
-            _reserved: [gateway, admin],
+            _reserved: reserved,
         };
-        let gateway = if args.no_gateway {
+        let faults = if args.no_gateway {
             None
         } else {
-            Some(demo.start_gateway(args.gateway.as_deref()).await?)
+            let gateways = demo.start_gateways(args.gateway.as_deref()).await?;
+            let bootstrap = demo.broker.bootstrap();
+            let outside = OutsideCommands { bootstrap };
+            let broker = Arc::downgrade(&demo.broker);
+            Some(Faults::new(gateways, outside, broker))
         };
-        let page = Page::new(addresses, gateway);
+        let page = Page::new(addresses, faults, wire);
         demo.running.spawn(page.serve(page_listener));
         Ok(demo)
     }
 
-    async fn start_gateway(&mut self, program: Option<&Path>) -> Result<Gateway, DemoError> {
+    /// Starts the gateways at the same time, and a supervisor for each.
+    async fn start_gateways(&mut self, program: Option<&Path>) -> Result<Vec<Gateway>, DemoError> {
         let this = std::env::current_exe().map_err(system("find this program"))?;
         let program = program.unwrap_or(&this);
-        let config = self.config.config();
-        let launch = Launch::guarded(&this, program, &config, self.addresses.admin);
-        let outside = OutsideCommands {
-            bootstrap: self.broker.bootstrap(),
+        let launch = |place: usize| {
+            let admin = self.addresses.gateways[place].admin;
+            Launch::guarded(&this, program, &self.config.config(place), admin)
         };
-        let (supervisor, gateway) = Supervisor::start(launch, outside).await?;
-        self.gateway_pid = gateway.status().pid;
-        let (stop, stopped) = oneshot::channel();
-        self.supervisor = Some((stop, tokio::spawn(supervisor.supervise(stopped))));
-        Ok(gateway)
+        let started = tokio::try_join!(Supervisor::start(launch(0)), Supervisor::start(launch(1)))?;
+        let mut gateways = Vec::new();
+        for (place, (supervisor, gateway)) in <[_; GATEWAYS]>::from(started).into_iter().enumerate()
+        {
+            self.gateway_pids[place] = gateway.status().pid;
+            let (stop, stopped) = oneshot::channel();
+            let supervising = tokio::spawn(supervisor.supervise(stopped));
+            self.supervisors.push((stop, supervising));
+            gateways.push(gateway);
+        }
+        Ok(gateways)
     }
 
-    /// Ends the gateway in order, then drops the rest.
+    /// Ends the gateways in order, then drops the rest.
     async fn end(mut self) {
-        if let Some((stop, supervisor)) = self.supervisor.take() {
-            drop(stop);
+        let (stops, supervising): (Vec<_>, Vec<_>) = self.supervisors.drain(..).unzip();
+        drop(stops);
+        let until = tokio::time::Instant::now() + END_TIMEOUT;
+        for supervisor in supervising {
             let abort = supervisor.abort_handle();
-            if tokio::time::timeout(END_TIMEOUT, supervisor).await.is_err() {
+            if tokio::time::timeout_at(until, supervisor).await.is_err() {
                 abort.abort();
             }
         }
@@ -313,9 +352,13 @@ fn start_broker(addr: SocketAddr) -> Result<BrokerHandle, DemoError> {
     Ok(broker)
 }
 
-async fn start_service(running: &mut JoinSet<()>, bootstrap: String) -> Result<(), DemoError> {
+async fn start_service(
+    running: &mut JoinSet<()>,
+    bootstrap: String,
+    wire: Arc<WireLog>,
+) -> Result<(), DemoError> {
     let (ready, mut is_ready) = watch::channel(false);
-    running.spawn(service::serve(bootstrap, ready));
+    running.spawn(service::serve(bootstrap, ready, wire));
     let wait = is_ready.wait_for(|ready| *ready);
     match tokio::time::timeout(SERVICE_TIMEOUT, wait).await {
         Ok(Ok(_)) => Ok(()),
@@ -345,6 +388,23 @@ fn reserve(flag: &'static str, addr: SocketAddr) -> Result<Socket, DemoError> {
     socket.bind(&addr.into()).map_err(refused)?;
     socket.set_reuse_address(true).map_err(refused)?;
     Ok(socket)
+}
+
+/// Reserves a port for the second gateway: the given one, or the one after the first gateway's. If
+/// that is not free, any port will do, because the page and the terminal show it.
+fn reserve_next(
+    flag: &'static str,
+    given: Option<SocketAddr>,
+    first: SocketAddr,
+) -> Result<Socket, DemoError> {
+    if let Some(addr) = given {
+        return reserve(flag, addr);
+    }
+    let at = |port| SocketAddr::new(first.ip(), port);
+    match first.port() {
+        0 | u16::MAX => reserve(flag, at(0)),
+        port => reserve(flag, at(port + 1)).or_else(|_| reserve(flag, at(0))),
+    }
 }
 
 fn address(socket: &Socket) -> Result<SocketAddr, DemoError> {

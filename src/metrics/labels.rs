@@ -139,12 +139,17 @@ labels! {
 
     /// Why a record of a replies topic completed no command of this instance.
     "reason" IgnoredReply {
-        /// The record has no correlation id header.
+        /// The record has no correlation id header, or a null one.
         NoCorrelationId = "no_correlation_id",
         /// The correlation id was not created by a gateway.
         MalformedCorrelationId = "malformed_correlation_id",
-        /// The command is not in flight here: it belongs to another instance, or the reply is late
-        /// or repeated. This is normal.
+        /// The record has correlation id headers with different values.
+        AmbiguousCorrelationId = "ambiguous_correlation_id",
+        /// The request has a stored reply, which stands. A service that answers the second record
+        /// of a request again does this, and it is normal.
+        Repeated = "repeated",
+        /// The command is not in flight here: it belongs to another instance, or the reply is late.
+        /// This is normal.
         NotInFlight = "not_in_flight",
     }
 

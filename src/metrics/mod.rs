@@ -19,8 +19,8 @@ pub use labels::{
     KafkaApi, KafkaFailure, RouteKind, StatusClass, StreamEnd,
 };
 pub use report::{
-    BrokerStatus, Check, CheckState, PartitionStatus, RepliesStatus, ShardReport, ShardStatus,
-    TopicStatus,
+    BarrierStatus, BrokerStatus, Check, CheckState, PartitionStatus, RepliesStatus, ShardReport,
+    ShardStatus, TopicStatus, UnansweredStatus,
 };
 pub use shard::{BROKERS_MAX, Names, PARTITIONS_MAX, ShardMetrics};
 pub use table::{

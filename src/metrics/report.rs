@@ -69,12 +69,31 @@ pub struct ShardStatus {
     pub commands_open: u64,
     /// Exchanges that wait for one of these commands.
     pub commands_waiting: u64,
+    /// Commands that wait at this home to be decided.
+    pub barriers: BarrierStatus,
     /// Whether the shard rejects new work.
     pub draining: bool,
     /// The brokers that this home connects to.
     pub brokers: Vec<BrokerStatus>,
     /// The topics with their home on this shard.
     pub topics: Vec<TopicStatus>,
+}
+
+/// Commands that wait until their home has read what was readable when they arrived.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct BarrierStatus {
+    /// Commands that wait now.
+    pub waiting: u64,
+    /// Bytes of their bodies.
+    pub waiting_bytes: u64,
+    /// How long the command has waited whose deadline is next, in milliseconds. At most 1 s.
+    pub longest_wait_ms: u64,
+    /// Questions to the leaders so far.
+    pub rounds: u64,
+    /// Commands that waited so far and could be decided.
+    pub passed: u64,
+    /// Commands that waited so far and could not be decided. They got 503.
+    pub refused: u64,
 }
 
 /// One shard's view of a broker.
@@ -111,6 +130,9 @@ pub struct TopicStatus {
     pub window_bytes: u64,
     /// The commands whose replies are read from the topic. `None`: no route reads replies there.
     pub replies: Option<RepliesStatus>,
+    /// The unanswered commands that routes with `dedupe = "strict"` do not append again. `None`:
+    /// there is no such route, or the index belongs to another topic.
+    pub unanswered: Option<UnansweredStatus>,
     /// Status of each partition. The gateway has no consumer group, so lag is shown here.
     pub partitions: Vec<PartitionStatus>,
 }
@@ -130,6 +152,17 @@ pub struct RepliesStatus {
     pub waiting: u64,
     /// Clients with a command in flight.
     pub clients: u64,
+}
+
+/// The index of unanswered commands, as its home sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct UnansweredStatus {
+    /// Commands without a reply, of all instances.
+    pub commands: u64,
+    /// For how long a command without a reply is known, in seconds.
+    pub window_seconds: u64,
+    /// Whether memory makes that shorter than `commands.open_limit`.
+    pub cut: bool,
 }
 
 /// A partition, as its home sees it.

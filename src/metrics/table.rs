@@ -108,6 +108,8 @@ groups! {
         /// Commands that wait until their home has read all replies that were readable when they
         /// arrived.
         barrier_waiting: Gauge = "barrier_commands_waiting",
+        /// Milliseconds that the one of these has waited whose deadline is next: 1 s at most.
+        barrier_longest_wait: Gauge = "barrier_longest_wait_milliseconds",
         /// Commands that began to wait so. A command whose request is answered or in flight here
         /// does not wait, nor does a command without an idempotency key.
         barrier_commands: Counter = "barrier_commands_total",
@@ -250,6 +252,21 @@ groups! {
         reply_index_cut: Gauge = "reply_index_cut",
         /// How often the oldest sixteenth of the index was dropped for that reason.
         reply_index_cuts: Counter = "reply_index_cuts_total",
+        /// Unanswered commands, of all instances, that a route with `dedupe = "strict"` does not
+        /// append again. At the replies topic, or at the topic of commands without a reply.
+        command_index_entries: Gauge = "command_index_entries",
+        /// Bytes of the index of unanswered commands, which `commands.unanswered_memory` limits: 56
+        /// per command, including forgotten commands that are not freed yet.
+        command_index_bytes: Gauge = "command_index_bytes",
+        /// Seconds for which the index knows a command without a reply: `commands.open_limit`, or
+        /// less while `commands.unanswered_memory` holds fewer commands than that. 0 without a
+        /// route that has `dedupe = "strict"`.
+        command_index_window: Gauge = "command_index_window_seconds",
+        /// 1 while `commands.unanswered_memory` holds fewer commands than have no reply: a retry of
+        /// an older one at another instance may be appended again.
+        command_index_cut: Gauge = "command_index_cut",
+        /// How often the oldest sixteenth of the index was dropped for that reason.
+        command_index_cuts: Counter = "command_index_cuts_total",
         /// Commands that were rejected because of a limit, before anything was produced.
         commands_limited: By<CommandLimit, Counter> = "commands_limited_total",
         /// Clients with a command in flight. Each has a share of `commands.open_max`.
@@ -258,7 +275,7 @@ groups! {
         /// `kafka.delivery_timeout` if the append was not confirmed.
         commands_given_up: Counter = "commands_given_up_total",
         /// Records of a replies topic that completed no command here, by reason. While the topic is
-        /// loaded, `not_in_flight` does not count.
+        /// loaded, `repeated` and `not_in_flight` do not count.
         replies_ignored: By<IgnoredReply, Counter> = "replies_ignored_total",
         /// Replies without a readable status. Their clients got 502.
         replies_unreadable: Counter = "replies_unreadable_total",

@@ -87,4 +87,13 @@ impl Outbox {
         let own = self.own.drain(..).map(|message| (self.me, message));
         own.chain(self.others.drain(..)).collect()
     }
+
+    /// Takes the log lines.
+    pub(super) fn drain_notes(&mut self) -> Vec<String> {
+        let text = |message| match message {
+            ControlMessage::Note(note) => Some(note.text),
+            _ => None,
+        };
+        self.control.drain(..).filter_map(text).collect()
+    }
 }

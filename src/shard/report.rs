@@ -17,6 +17,7 @@ impl Serving {
                 streams: self.edge.streams() as u64,
                 commands_open: home.open_commands() as u64,
                 commands_waiting: home.waiting_commands() as u64,
+                barriers: home.barriers(now.mono),
                 draining: self.draining,
                 brokers: home.brokers(),
                 topics: home.topics(now).collect(),

@@ -154,6 +154,13 @@ impl<W: Copy + Ord, C: Clone + Ord, T> WaitQueue<W, C, T> {
         self.by_deadline.first().map(|(deadline, _)| *deadline)
     }
 
+    /// The request whose deadline is next.
+    pub(super) fn soonest(&self) -> Option<&T> {
+        let (_, waiter) = self.by_deadline.first()?;
+        let place = self.by_waiter.get(waiter)?;
+        self.requests.get(place).map(|request| &request.request)
+    }
+
     fn remove(&mut self, place: &(C, u64)) -> Option<T> {
         let Request {
             waiter,

@@ -1,99 +1,192 @@
-// The demo's page: Ana and Bo side by side, and the button that kills the gateway. The page's own
-// server is only asked where the gateway is, and to kill it.
+// The demo's page: Ana and Bo, the wire between them, and the buttons that kill gateways and stop
+// Kafka. The page's own server is only asked where things are, and to disturb them.
 
-import { PEOPLE, Person, $, count, element } from "./person.js";
+import { Person } from "./person.js";
+import { PEOPLE, $, count, duration, nameOf, portOf, seconds } from "./kit.js";
+import { drawWire } from "./wire.js";
 
-const WATCH_EVERY = 1000;
-let restarting = false;
+const WATCH_EVERY = 700;
+let place = await (await fetch("demo.json", { cache: "no-store" })).json();
+const urls = place.gateways.map((gateway) => gateway.url);
+const busy = new Set(); // What is being killed or stopped.
 
-function showGateway({ state, pid, restarts }) {
-  $("gateway").dataset.state = state;
-  $("gateway").dataset.pid = pid ?? "";
-  $("restart").disabled = state === "gone";
-  const starts = restarts ? `, restarted ${restarts === 1 ? "once" : `${restarts} times`}` : "";
-  $("gateway-text").textContent =
-    state === "up"
-      ? `Gateway up, pid ${pid}${starts}`
-      : state === "apart"
-        ? "Gateway run apart"
-        : state === "gone"
-          ? "The demo has ended"
-          : `Gateway ${state}`;
-}
-
-/** Shows the gateway as it is, whoever kills it: this page, or somebody at a terminal. */
-async function watch() {
-  for (;;) {
-    await new Promise((done) => setTimeout(done, WATCH_EVERY));
-    const answer = await fetch("demo.json", { cache: "no-store" }).catch(() => null);
-    const place = answer?.ok ? await answer.json().catch(() => null) : null;
-    if (!restarting) showGateway(place ?? { state: "gone" });
-  }
-}
-
-/** Kills the gateway, waits for the new one, and gathers what both streams say of it. */
-async function restart(people) {
-  const button = $("restart"),
-    notice = $("restart-result");
-  button.disabled = restarting = true;
-  $("gateway").dataset.state = "killing";
-  $("gateway-text").textContent = "Gateway killed, starting again";
-  notice.hidden = false;
-  delete notice.dataset.nothingMissed;
-  notice.replaceChildren(
-    element("strong", { text: "kill −9" }),
-    element("span", {
-      text: "Meanwhile Ana and Bo pay each other a little, straight through Kafka.",
-    }),
-  );
-  const waiting = new Map(people.map((p) => [p, null]));
-  const onResumed = ({ detail }) => {
-    waiting.set(detail.person, detail);
-    const all = [...waiting.values()];
-    if (all.includes(null)) return;
-    document.removeEventListener("resumed", onResumed);
-    const holes = all.reduce((sum, r) => sum + r.missed, 0);
-    const isWhole = holes === 0 && all.every((r) => r.isCurrent);
-    const each = all.map((r) => `${r.person.name} caught up on ${count(r.came, "event")}`);
-    const proof = isWhole
-      ? "Each stream went on from its last event id: the numbers of the events show no hole, " +
-        "and a fresh query knows nothing newer."
-      : holes
-        ? `${count(holes, "event")} missing, by their numbers.`
-        : "A query knows a newer balance than the stream told.";
-    notice.dataset.nothingMissed = String(isWhole);
-    notice.replaceChildren(
-      element("strong", { text: isWhole ? "Back, and nothing missed" : "Back, but not all came" }),
-      element("span", { text: `${each.join(", ")}. ${proof}` }),
-    );
-  };
-  document.addEventListener("resumed", onResumed);
-  try {
-    const answer = await fetch("gateway/restart", { method: "POST" });
-    const result = await answer.json();
-    if (!answer.ok) throw new Error(result.detail ?? `status ${answer.status}`);
-    showGateway({ state: "up", ...result });
-    notice.lastElementChild.textContent =
-      `Process ${result.killed_pid} is gone; process ${result.pid} was ready ` +
-      `${result.away_ms} ms later. The streams come back by themselves.`;
-  } catch (error) {
-    document.removeEventListener("resumed", onResumed);
-    notice.dataset.nothingMissed = "false";
-    notice.replaceChildren(
-      element("strong", { text: "The gateway could not be restarted" }),
-      element("span", { text: error.message }),
-    );
-    $("gateway").dataset.state = "down";
-  }
-  button.disabled = restarting = false;
-}
-
-const place = await (await fetch("demo.json")).json();
+// Ana's list of gateways begins with the first, Bo's with the second: the streams start apart.
+const people = PEOPLE.map((who, n) => new Person(who, n ? [...urls].reverse() : urls));
+const [ana, bo] = people;
+$("people").prepend(ana.root);
+$("people").append(bo.root);
 $("kafka").textContent = place.kafka;
-$("address").textContent = place.gateway;
-showGateway(place);
-const people = PEOPLE.map((who) => new Person(who, place.gateway));
+
+const chips = place.gateways.map(({ url }, n) => {
+  const chip = $("gateway").content.firstElementChild.cloneNode(true);
+  chip.id = `gateway-${n + 1}`;
+  chip.querySelector("[data-role=port]").textContent = portOf(url);
+  const button = chip.querySelector("[data-role=kill]");
+  button.id = `kill-${n + 1}`;
+  button.setAttribute("aria-label", `Kill the gateway at ${portOf(url)}`);
+  button.addEventListener("click", () => kill([n]));
+  $("controls").insertBefore(chip, $("kill-all"));
+  return chip;
+});
+$("kill-all").addEventListener("click", () => kill([0, 1]));
+$("broker-switch").addEventListener("click", () => switchBroker());
+$("watch").addEventListener("change", () => watch($("watch").checked));
+
+function say(headline, subline, state = "calm") {
+  $("headline").textContent = headline;
+  $("subline").textContent = subline;
+  $("story").dataset.state = state;
+}
+
+const TEXT = {
+  apart: () => "run apart",
+  gone: () => "the demo has ended",
+  up: ({ pid, restarts }) =>
+`pid ${pid}${restarts ? ` · ${count(restarts, "restart")}` : ""}`,
+};
+
+function show(about) {
+  place = about;
+  const isStopped = about.broker === "stopped";
+  about.gateways.forEach((gateway, n) => {
+    const { state, pid } = busy.has(n) && gateway.state === "up" ? { state: "killing" } : gateway;
+    chips[n].dataset.state = state;
+    chips[n].dataset.pid = pid ?? "";
+    chips[n].querySelector("[data-role=pid]").textContent =
+      TEXT[state]?.(gateway) ?? { killing: "killed", down: "killed", starting: "starting" }[state];
+    chips[n].querySelector("button").disabled =
+      !about.can_disturb || busy.size > 0 || isStopped || state !== "up";
+  });
+  $("kill-all").disabled =
+    !about.can_disturb || busy.size > 0 || isStopped || about.gateways.some((g) => g.state !== "up");
+  $("broker").dataset.state = about.broker;
+  $("broker-switch").textContent = isStopped ? "Start" : "Stop";
+  $("broker-switch").className = isStopped ? "primary" : "danger";
+  $("broker-switch").disabled = !about.can_disturb || busy.size > 0;
+  $("watch").disabled = !about.can_disturb;
+  showWatchers(about.watchers);
+}
+
+/** Shows the parts as they are, whoever kills them: this page, or somebody at a terminal. */
+async function follow() {
+  for (;;) {
+    const answer = await fetch("demo.json", { cache: "no-store" }).catch(() => null);
+    const about = answer?.ok ? await answer.json().catch(() => null) : null;
+    const gone = { state: "gone" };
+    show(about ?? { ...place, can_disturb: false, gateways: place.gateways.map(() => gone) });
+    if (place.broker === "stopped" || people.some((person) => person.age)) {
+      await Promise.all(people.map((person) => person.showAge()));
+    }
+    await new Promise((done) => setTimeout(done, WATCH_EVERY));
+  }
+}
+
+const post = async (path) => {
+  const answer = await fetch(path, { method: "POST" });
+  const result = await answer.json();
+  if (!answer.ok) throw new Error(result.detail ?? `status ${answer.status}`);
+  return result;
+};
+const totals = () =>
+  people.reduce(
+    (sum, p) => ({ events: sum.events + p.count, missing: sum.missing + p.holes, twice: sum.twice + p.repeats }),
+    { events: 0, missing: 0, twice: 0 },
+  );
+
+/** Kills gateways, and says in numbers what both streams have seen of it. */
+async function kill(places) {
+  const before = totals();
+  const ports = places.map((n) => portOf(urls[n]));
+  places.forEach((n) => busy.add(n));
+  people.forEach((person) => (person.moved = null));
+  delete $("story").dataset.nothingMissed;
+  show(place);
+  say(
+    `Killed ${ports.join(" and ")} with −9.`,
+    places.length > 1
+      ? "No gateway is left. Pay now: the payment waits, and is sent once."
+      : `Its stream moves to the other gateway. Ana and Bo go on paying, straight through Kafka.`,
+    "killed",
+  );
+  try {
+    const path = places.length > 1 ? "gateways/kill" : `gateways/${places[0] + 1}/kill`;
+    const { restarts } = await post(path);
+    const away = Math.max(...restarts.map((restart) => restart.away_ms));
+    const isCurrent = (await Promise.all(people.map((person) => person.isCurrent()))).every(Boolean);
+    const after = totals();
+    const events = after.events - before.events;
+    const missing = after.missing - before.missing;
+    const twice = after.twice - before.twice;
+    const moves = people
+      .filter((person) => person.moved)
+      .map(({ name, moved: { from, to, after } }) =>
+        from === to
+          ? `${name}'s stream came back to ${portOf(to)} after ${duration(after)}`
+          : `${name}'s stream continued at ${portOf(to)} after ${duration(after)}`,
+      );
+    const verdict = isCurrent ? "" : " A query knows more than the streams told.";
+    $("story").dataset.nothingMissed = String(missing === 0 && isCurrent);
+    say(
+      `Killed with −9. Back after ${seconds(away)}. ${count(events, "event")} meanwhile. ` +
+        `${missing} missing, ${twice} twice.`,
+      `${moves.join(". ") || "No stream was at this gateway"}.${verdict}`,
+      missing === 0 && isCurrent ? "good" : "bad",
+    );
+  } catch (error) {
+    $("story").dataset.nothingMissed = "false";
+    say("The gateway could not be started again.", error.message, "bad");
+  }
+  busy.clear();
+}
+
+/** Stops Kafka, or starts it again. */
+async function switchBroker() {
+  const isStopped = place.broker === "stopped";
+  busy.add("broker");
+  try {
+    show(await post(isStopped ? "broker/start" : "broker/stop"));
+    if (isStopped) say("Kafka is back.", "Payments that waited go through now, each once.", "good");
+    else
+      say(
+        "Kafka is stopped. Balances still answer, with their age.",
+        "A payment is refused within a second: nothing was appended, so the page may try again.",
+        "killed",
+      );
+  } catch (error) {
+    say("Kafka could not be switched.", error.message, "bad");
+  }
+  busy.delete("broker");
+}
+
+async function watch(isOn) {
+  $("watchers").dataset.on = String(isOn);
+  await post(isOn ? "watchers/start" : "watchers/stop").catch((error) => {
+    say("The watchers could not be switched.", error.message, "bad");
+  });
+}
+
+function showWatchers(watchers) {
+  const isOn = Boolean(watchers);
+  if (document.activeElement !== $("watch")) $("watch").checked = isOn;
+  $("watchers").dataset.on = String(isOn);
+  Object.assign($("watchers").dataset, {
+    connected: watchers?.connected ?? 0,
+    missing: watchers?.missing ?? "",
+    twice: watchers?.twice ?? "",
+  });
+  $("watch-text").textContent = watchers
+    ? `${watchers.connected.toLocaleString("en")} watchers`
+    : "1,000 watchers";
+  $("missed").textContent = watchers ? `${watchers.missing} / ${watchers.twice}` : "–";
+  const number = (value, unit) => (value == null ? "–" : `${value} ${unit}`);
+  const ms = (us) => (us == null ? null : (us / 1000).toFixed(us < 10_000 ? 1 : 0));
+  $("p50").textContent = number(ms(watchers?.p50_us), "ms");
+  $("p99").textContent = number(ms(watchers?.p99_us), "ms");
+  $("cpu").textContent = number(watchers?.cpu_us_per_event?.toFixed(1), "µs");
+  $("rate").textContent = watchers ? Math.round(watchers.events_per_s).toLocaleString("en") : "–";
+}
+
+drawWire(place);
+show(place);
 people.forEach((person) => person.follow());
-$("restart").hidden = !place.can_restart;
-$("restart").addEventListener("click", () => restart(people));
-watch();
+follow();

@@ -1,5 +1,7 @@
 //! Reads commands from all partitions of their topic at once.
 
+use std::sync::Arc;
+
 use rskafka::client::Client;
 use rskafka::client::error::{Error, ProtocolError, RequestError};
 use rskafka::record::RecordAndOffset;
@@ -7,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::kafka::{KafkaError, Partition};
-use super::{ServiceError, now_ms};
+use super::{ServiceError, WireLog, now_ms};
 use crate::demo::payments::{Command, Ledger, Source};
 use crate::demo::topics::COMMANDS;
 
@@ -25,12 +27,16 @@ pub(super) struct Intake {
 
 impl Intake {
     /// Starts to read each partition at the ledger's next offset.
-    pub(super) async fn open(client: &Client, ledger: &Ledger) -> Result<Self, KafkaError> {
+    pub(super) async fn open(
+        client: &Client,
+        ledger: &Ledger,
+        wire: &Arc<WireLog>,
+    ) -> Result<Self, KafkaError> {
         let (to, commands) = mpsc::channel(READ_AHEAD_MAX);
         let mut readers = JoinSet::new();
         for partition in Partition::open_all(client, &COMMANDS).await? {
             let from = ledger.next_offset(partition.number());
-            readers.spawn(read(partition, from, to.clone()));
+            readers.spawn(read(partition, from, to.clone(), Arc::clone(wire)));
         }
         Ok(Self { commands, readers })
     }
@@ -53,7 +59,12 @@ impl Intake {
 }
 
 /// Reads one partition until reading fails.
-async fn read(partition: Partition, from: i64, to: mpsc::Sender<Command>) -> KafkaError {
+async fn read(
+    partition: Partition,
+    from: i64,
+    to: mpsc::Sender<Command>,
+    wire: Arc<WireLog>,
+) -> KafkaError {
     let mut next = from;
     loop {
         let records = match partition.fetch(next, WAIT_MS).await {
@@ -87,6 +98,7 @@ async fn read(partition: Partition, from: i64, to: mpsc::Sender<Command>) -> Kaf
         };
         for record in records {
             next = record.offset + 1;
+            wire.on_command(partition.number(), &record);
             match command(partition.number(), record) {
                 Some(command) => match to.send(command).await {
                     Ok(()) => {}

@@ -77,8 +77,8 @@ impl Journal {
 
         let session = replay.session + 1;
         let opened = line(session, replay.relayed, LineContent::Opened);
-        let end = partition.append(vec![opened]).await?;
-        let end = end.expect("one record was appended");
+        let offsets = partition.append(vec![opened]).await?;
+        let end = offsets.last().expect("one record was appended") + 1;
         replay.read_until(&partition, end).await?;
 
         let relayed = replay.relayed;
@@ -123,8 +123,8 @@ impl Journal {
         let records = lines
             .map(|what| line(self.session, self.relayed, what))
             .collect();
-        if let Some(end) = self.partition.append(records).await? {
-            self.end = end;
+        if let Some(last) = self.partition.append(records).await?.last() {
+            self.end = last + 1;
         }
         Ok(())
     }

@@ -88,11 +88,11 @@ impl Partition {
         self.0.partition()
     }
 
-    /// Appends records in order, in several requests if they are large. Returns the offset after
-    /// the last record, or `None` without records. After an error some records may have been
-    /// appended, even twice: rskafka repeats a request when its result is unknown.
-    pub(crate) async fn append(&self, records: Vec<Record>) -> Result<Option<i64>, KafkaError> {
-        let mut next_offset = None;
+    /// Appends records in order, in several requests if they are large. Returns their offsets.
+    /// After an error some records may have been appended, even twice: rskafka repeats a request
+    /// when its result is unknown.
+    pub(crate) async fn append(&self, records: Vec<Record>) -> Result<Vec<i64>, KafkaError> {
+        let mut all = Vec::new();
         let mut records = records.into_iter().peekable();
         while records.peek().is_some() {
             let mut bytes = 0;
@@ -104,10 +104,9 @@ impl Partition {
                 request.push(record);
             }
             let produce = self.0.produce(request, Compression::NoCompression);
-            let offsets = within("produce", REQUEST_TIMEOUT, produce).await?;
-            next_offset = offsets.last().map(|offset| offset + 1);
+            all.extend(within("produce", REQUEST_TIMEOUT, produce).await?);
         }
-        Ok(next_offset)
+        Ok(all)
     }
 
     /// Fetches records from `offset` on. The result is empty if none arrives within `wait_ms`.

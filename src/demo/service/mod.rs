@@ -20,17 +20,20 @@ mod relay;
 mod restart_tests;
 #[cfg(test)]
 mod tests;
+mod wire;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-pub(crate) use self::clock::now_ms;
+pub(crate) use self::clock::{now_ms, now_us};
 pub(crate) use self::error::ServiceError;
 use self::intake::Intake;
 use self::journal::Journal;
 pub(crate) use self::kafka::{KafkaError, Partition, connect, now};
 use self::relay::Relay;
+pub(crate) use self::wire::WireLog;
 use super::payments::{Decision, JournalEntry, Ledger, Reply};
 
 /// Most commands between two journal writes, and so most that are relayed twice.
@@ -39,12 +42,12 @@ const BATCH_COMMANDS_MAX: usize = 128;
 const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
 /// Runs the service on the cluster at `bootstrap` until the future is dropped. `is_ready` becomes
-/// true once the accounts exist and commands are read.
-pub(crate) async fn serve(bootstrap: String, is_ready: watch::Sender<bool>) {
+/// true once the accounts exist and commands are read. `wire` receives the path of each command.
+pub(crate) async fn serve(bootstrap: String, is_ready: watch::Sender<bool>, wire: Arc<WireLog>) {
     let mut wait = RETRY_WAIT.0;
     loop {
         let since = tokio::time::Instant::now();
-        let error = match session(&bootstrap, &is_ready).await {
+        let error = match session(&bootstrap, &is_ready, &wire).await {
             Ok(never) => match never {},
             Err(error) => error,
         };
@@ -60,6 +63,7 @@ pub(crate) async fn serve(bootstrap: String, is_ready: watch::Sender<bool>) {
 async fn session(
     bootstrap: &str,
     is_ready: &watch::Sender<bool>,
+    wire: &Arc<WireLog>,
 ) -> Result<std::convert::Infallible, ServiceError> {
     let client = connect(bootstrap).await?;
     let (mut journal, mut ledger, pending) = Journal::open(&client).await?;
@@ -78,7 +82,7 @@ async fn session(
         ledger.on_relayed(now_ms());
     }
     journal.on_relayed();
-    let mut intake = Intake::open(&client, &ledger).await?;
+    let mut intake = Intake::open(&client, &ledger, wire).await?;
     is_ready.send_replace(true);
     loop {
         let commands = intake.next(BATCH_COMMANDS_MAX).await?;
@@ -94,7 +98,9 @@ async fn session(
             }
         }
         journal.append(&entries).await?;
-        relay.send(&entries, &repeated).await?;
+        wire.on_journalled(&entries);
+        let relayed = relay.send(&entries, &repeated).await?;
+        wire.on_relayed(&entries, &repeated, &relayed);
         ledger.on_relayed(now_ms());
         journal.on_relayed();
         journal.checkpoint_if_due(&ledger).await?;

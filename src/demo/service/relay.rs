@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use rskafka::client::Client;
 use rskafka::record::Record;
+use serde::Serialize;
 
 use super::kafka::{KafkaError, Partition, now};
 use crate::demo::payments::{Account, Activity, JournalEntry, Reply};
@@ -14,6 +15,23 @@ pub(super) struct Relay {
     balances: TopicPartitions,
     payments: TopicPartitions,
     replies: TopicPartitions,
+}
+
+/// The position of a record in its topic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Position {
+    /// Partition of the topic.
+    pub(crate) partition: i32,
+    /// Offset in the partition.
+    pub(crate) offset: i64,
+}
+
+/// The positions of everything that one call of [`Relay::send`] appended.
+pub(super) struct Relayed {
+    /// Events, in the order of the entries and of the events in each.
+    pub(super) events: Vec<Position>,
+    /// Replies: those of the entries in order, then the repeated ones.
+    pub(super) replies: Vec<Position>,
 }
 
 /// The partitions of one topic.
@@ -42,7 +60,7 @@ impl Relay {
         &self,
         entries: &[JournalEntry],
         repeated: &[Reply],
-    ) -> Result<(), KafkaError> {
+    ) -> Result<Relayed, KafkaError> {
         // Send only the newest state of each account: if the batch is relayed again, no account
         // returns to an older version in between.
         let accounts = entries.iter().flat_map(|entry| &entry.accounts);
@@ -50,13 +68,14 @@ impl Relay {
         let balances = newest.into_values().map(balance_record).collect();
         let activity = entries.iter().flat_map(|entry| &entry.activity);
         let payments = activity.map(activity_record).collect();
-        tokio::try_join!(
+        let (_, events) = tokio::try_join!(
             self.balances.append(balances),
             self.payments.append(payments)
         )?;
         let replies = entries.iter().filter_map(|entry| entry.reply.as_ref());
         let replies = replies.chain(repeated).map(reply_record).collect();
-        self.replies.append(replies).await
+        let replies = self.replies.append(replies).await?;
+        Ok(Relayed { events, replies })
     }
 }
 
@@ -66,18 +85,27 @@ impl TopicPartitions {
         Ok(Self { topic, partitions })
     }
 
-    /// Appends each record to the partition of its key. Records of one key keep their order.
-    async fn append(&self, records: Vec<Record>) -> Result<(), KafkaError> {
-        let mut partitions: Vec<Vec<Record>> = self.partitions.iter().map(|_| Vec::new()).collect();
-        for record in records {
+    /// Appends each record to the partition of its key, and returns the records' positions. Records
+    /// of one key keep their order.
+    async fn append(&self, records: Vec<Record>) -> Result<Vec<Position>, KafkaError> {
+        let mut positions = vec![Position::default(); records.len()];
+        let mut partitions: Vec<(Vec<usize>, Vec<Record>)> = Vec::new();
+        partitions.resize_with(self.partitions.len(), Default::default);
+        for (index, record) in records.into_iter().enumerate() {
             let key = record.key.as_deref().expect("each record here has a key");
-            partitions[self.topic.partition_of(key)].push(record);
+            let (indexes, records) = &mut partitions[self.topic.partition_of(key)];
+            indexes.push(index);
+            records.push(record);
         }
         // A topic has few partitions, so sending to one after the other is fast enough.
-        for (partition, records) in self.partitions.iter().zip(partitions) {
-            partition.append(records).await?;
+        for (partition, (indexes, records)) in self.partitions.iter().zip(partitions) {
+            let offsets = partition.append(records).await?;
+            for (index, offset) in indexes.into_iter().zip(offsets) {
+                let partition = partition.number();
+                positions[index] = Position { partition, offset };
+            }
         }
-        Ok(())
+        Ok(positions)
     }
 }
 
@@ -105,6 +133,15 @@ fn activity_record(activity: &Activity) -> Record {
 }
 
 fn reply_record(reply: &Reply) -> Record {
+    record(
+        &reply.correlation,
+        Ok(reply.body.as_bytes().to_vec()),
+        reply_headers(reply),
+    )
+}
+
+/// The headers of a reply's record.
+pub(super) fn reply_headers(reply: &Reply) -> impl Iterator<Item = (&'static str, String)> {
     let etag = reply.etag.map(|etag| ("etag", etag.to_string()));
     let retry = reply.retry.then(|| ("retry", "true".to_owned()));
     let headers = [
@@ -112,11 +149,7 @@ fn reply_record(reply: &Reply) -> Record {
         (":status", reply.status.to_string()),
         ("content-type", reply.content_type().to_owned()),
     ];
-    record(
-        &reply.correlation,
-        Ok(reply.body.as_bytes().to_vec()),
-        headers.into_iter().chain(etag).chain(retry),
-    )
+    headers.into_iter().chain(etag).chain(retry)
 }
 
 fn record(

@@ -2,6 +2,7 @@
 //! content of its topics afterwards.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rskafka::record::Record;
@@ -107,7 +108,7 @@ impl Stage {
 
 async fn start(broker: &BrokerHandle) -> JoinHandle<()> {
     let (ready, mut is_ready) = watch::channel(false);
-    let service = tokio::spawn(serve(broker.bootstrap(), ready));
+    let service = tokio::spawn(serve(broker.bootstrap(), ready, Arc::default()));
     let wait = is_ready.wait_for(|ready| *ready);
     tokio::time::timeout(Duration::from_secs(10), wait)
         .await

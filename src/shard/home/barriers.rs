@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::config::{BARRIER_BYTES_MAX, Dedupe};
 use crate::kafka::{Denial, Doing, Isolation, KafkaError};
-use crate::metrics::{BarrierFailure, By, Counter, General, Histogram};
-use crate::model::{ExchangeId, Instant, Now, Offset};
+use crate::metrics::{BarrierFailure, BarrierStatus, By, Counter, General, Histogram};
+use crate::model::{ExchangeId, Instant, Now, Offset, millis};
 use crate::route::{Failure, Refused};
 use crate::shard::message::CommandRequest;
 use crate::shard::wait_queue::WaitQueue;
@@ -359,9 +359,31 @@ impl Barriers {
         self.waiting.next_deadline()
     }
 
+    /// How long a command has waited, of the one whose deadline is next. Deadlines are at most
+    /// [`BARRIER_MAX`] after arrival, so this is the oldest but for commands whose own deadline is
+    /// sooner.
+    fn longest_wait(&self, now: Instant) -> Duration {
+        let soonest = self.waiting.soonest();
+        soonest.map_or(Duration::ZERO, |command| now.since(command.arrived))
+    }
+
+    /// The commands that wait, for `/status`.
+    pub(super) fn status(&self, now: Instant) -> BarrierStatus {
+        BarrierStatus {
+            waiting: self.len() as u64,
+            waiting_bytes: self.bytes as u64,
+            longest_wait_ms: millis(self.longest_wait(now)),
+            rounds: self.counts.rounds.0,
+            passed: self.counts.wait.count(),
+            refused: self.counts.failed.sum(),
+        }
+    }
+
     /// Brings the metrics up to date.
-    pub(super) fn count(&self, metrics: &mut General) {
+    pub(super) fn count(&self, now: Instant, metrics: &mut General) {
         metrics.barrier_waiting.set(self.len() as u64);
+        let longest = millis(self.longest_wait(now));
+        metrics.barrier_longest_wait.set(longest);
         metrics.barrier_rounds = self.counts.rounds;
         metrics.barrier_commands = self.counts.commands;
         metrics.barrier_failed.clone_from(&self.counts.failed);

@@ -470,6 +470,9 @@ impl HomeCommands {
         let topic = &mut cx.topics[replies];
         let client = &mut cx.clusters[topic.cluster()].client;
         let more = topic.expire_commands(cx.now, &mut expired, client, cx.out);
+        let commands = topic.commands_mut();
+        let line = commands.and_then(|it| it.next_unanswered_line(cx.now));
+        topic.log_line(line, cx.snapshot, cx.out);
         // By command, so that all its exchanges receive the same answer.
         expired.sort_unstable_by_key(|it| it.key);
         for of_key in expired.chunk_by(|a, b| a.key == b.key) {

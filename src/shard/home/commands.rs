@@ -11,9 +11,10 @@ use crate::command::{
 use crate::config::Config;
 use crate::kafka::{Client, Event, ProduceRefused, TopicHandle, TopicView};
 use crate::log::Step;
-use crate::metrics::{CommandLimit, IgnoredReply, RepliesStatus, TopicMetrics};
+use crate::metrics::{CommandLimit, IgnoredReply, RepliesStatus, TopicMetrics, UnansweredStatus};
 use crate::model::{CommandKey, CorrelationId, ExchangeId, Instant, Now, UnixMillis};
 
+use super::health::Line;
 use super::lookups::{Lookups, Wanted};
 use crate::route::{Failure, Refused};
 use crate::shard::message::{Answer, EdgeMessage, PollRequest};
@@ -39,6 +40,8 @@ pub(super) struct Commands {
     next_notices: [Instant; 2],
     /// Whether the log has a line about replies that were dropped for lack of memory.
     cut_reported: bool,
+    /// Whether the log has a line about unanswered commands that were dropped for lack of memory.
+    unanswered_cut_reported: bool,
 }
 
 /// By how much the clocks of two instances may differ. A location may be this much younger than
@@ -80,6 +83,7 @@ impl Commands {
             answered: Vec::new(),
             next_notices: [Instant::ZERO; 2],
             cut_reported: false,
+            unanswered_cut_reported: false,
         }
     }
 
@@ -108,6 +112,16 @@ impl Commands {
         let window = view.config.as_ref().and_then(|config| config.retention);
         self.settings.window = window.unwrap_or(FOR_EVER);
         self.table.replies.set_window(self.settings.window);
+    }
+
+    /// For how long replies are stored. `None`: for as long as the topic keeps them.
+    pub(super) fn reply_window(&self) -> Option<Duration> {
+        Some(self.settings.window).filter(|it| *it < FOR_EVER)
+    }
+
+    /// The most offsets of the replies topic that loading reads.
+    pub(super) const fn offsets_max(&self) -> u64 {
+        self.settings.offsets_max()
     }
 
     /// Applies a step of the replies topic and answers the exchanges that waited for it.
@@ -252,13 +266,66 @@ impl Commands {
         ))
     }
 
+    /// Why unanswered commands are known for a shorter time than they are in flight, if they are.
+    fn explain_unanswered_cut(&self, now: Now) -> Option<String> {
+        let from = self.table.unanswered.as_ref()?.cut(now.wall)?;
+        let seconds = now.wall.0.saturating_sub(from.0).max(0) / 1000;
+        Some(format!(
+            "commands.unanswered_memory holds the unanswered commands of the last {seconds} s \
+             only, and there are older ones within commands.open_limit: a retry of such a command \
+             at another instance may be appended again; let the service answer, raise it, or lower \
+             commands.open_limit"
+        ))
+    }
+
+    /// Why replies or unanswered commands are known for a shorter time than configured.
+    pub(super) fn explain_cuts(&self, now: Now) -> Option<String> {
+        let all = [self.explain_cut(now), self.explain_unanswered_cut(now)];
+        let all = all.into_iter().flatten();
+        all.reduce(|one, other| format!("{one}; {other}"))
+    }
+
+    /// A log line when memory begins to be too small for the unanswered commands, and when it is
+    /// sufficient again.
+    pub(super) fn next_unanswered_line(&mut self, now: Now) -> Option<Line> {
+        let cut = self.explain_unanswered_cut(now);
+        let reported = std::mem::replace(&mut self.unanswered_cut_reported, cut.is_some());
+        match (reported, cut) {
+            (false, Some(text)) => Some(Line::Warn(text)),
+            (true, None) => Some(Line::Info(
+                "commands.unanswered_memory holds all unanswered commands again".into(),
+            )),
+            _ => None,
+        }
+    }
+
+    /// For how long a command without a reply is known.
+    fn unanswered_window(&self, now: Now) -> Option<Duration> {
+        let index = self.table.unanswered.as_ref()?;
+        let since = |from: UnixMillis| now.wall.0.saturating_sub(from.0).max(0) as u64;
+        let of_memory = index
+            .cut(now.wall)
+            .map(|from| Duration::from_millis(since(from)));
+        Some(of_memory.unwrap_or(index.open_limit()))
+    }
+
+    /// The index of unanswered commands, for `/status`. `None`: no strict route needs it.
+    pub(super) fn unanswered_status(&self, now: Now) -> Option<UnansweredStatus> {
+        let index = self.table.unanswered.as_ref()?;
+        let window = self.unanswered_window(now)?;
+        Some(UnansweredStatus {
+            commands: index.stats().entries as u64,
+            window_seconds: window.as_secs(),
+            cut: index.cut(now.wall).is_some(),
+        })
+    }
+
     /// For how long a reply is recognised. `None`: for as long as the memory lasts.
     fn window(&self, now: Now) -> Option<Duration> {
         let cut = self.table.replies.cut(now.wall);
         let since = |from: UnixMillis| now.wall.0.saturating_sub(from.0).max(0) as u64;
         let of_memory = cut.map(|from| Duration::from_millis(since(from)));
-        let of_topic = Some(self.settings.window).filter(|it| *it < FOR_EVER);
-        of_memory.or(of_topic)
+        of_memory.or(self.reply_window())
     }
 
     /// The state of the topic's commands, for `/status`.
@@ -274,8 +341,29 @@ impl Commands {
         }
     }
 
-    /// Updates the replies topic's metrics from the table.
+    /// Updates the topic's metrics of commands in flight.
     pub(super) fn count(&self, now: Now, topic: &mut TopicMetrics) {
+        let open = self.table.open.stats();
+        topic.command_clients.set(open.tenants as u64);
+        topic.commands_given_up.0 = open.given_up;
+        for (limit, count) in Limit::ALL.into_iter().zip(open.limited) {
+            topic.commands_limited.at(label_of(limit)).0 = count;
+        }
+        let (Some(index), Some(window)) = (&self.table.unanswered, self.unanswered_window(now))
+        else {
+            return;
+        };
+        let stats = index.stats();
+        topic.command_index_entries.set(stats.entries as u64);
+        topic.command_index_bytes.set(stats.entry_bytes as u64);
+        topic.command_index_window.set(window.as_secs());
+        let cut = index.cut(now.wall).is_some();
+        topic.command_index_cut.set(u64::from(cut));
+        topic.command_index_cuts.0 = stats.generations_cut;
+    }
+
+    /// Updates the metrics of a topic that holds replies.
+    pub(super) fn count_replies(&self, now: Now, topic: &mut TopicMetrics) {
         let (counts, stats) = (self.table.counts(), self.table.replies.stats());
         topic.reply_index_entries.set(stats.entries as u64);
         topic.reply_index_bytes.set(stats.entry_bytes as u64);
@@ -288,18 +376,17 @@ impl Commands {
                 IgnoredReply::MalformedCorrelationId,
                 counts.malformed_correlation_id,
             ),
+            (
+                IgnoredReply::AmbiguousCorrelationId,
+                counts.ambiguous_correlation_id,
+            ),
+            (IgnoredReply::Repeated, counts.repeated),
             (IgnoredReply::NotInFlight, counts.not_in_flight),
         ] {
             topic.replies_ignored.at(reason).0 = count;
         }
         let window = self.window(now).unwrap_or(FOR_EVER);
         topic.reply_window.set(window.as_secs());
-        let open = self.table.open.stats();
-        topic.command_clients.set(open.tenants as u64);
-        topic.commands_given_up.0 = open.given_up;
-        for (limit, count) in Limit::ALL.into_iter().zip(open.limited) {
-            topic.commands_limited.at(label_of(limit)).0 = count;
-        }
         topic.reply_headers_left_out.0 = counts.headers_left_out;
         topic.replies_unreadable.0 = counts.unreadable;
     }

@@ -16,6 +16,7 @@ mod degraded;
 mod health;
 mod history;
 mod in_flight;
+mod loading;
 mod lookups;
 mod order;
 mod partitions;
@@ -41,7 +42,7 @@ use super::outbox::Outbox;
 use super::random::SecureRandom;
 use super::setup::ClusterSecurity;
 use super::snapshot::{ClusterId, Snapshot};
-use crate::metrics::{BrokerStatus, Check, CheckState, ShardMetrics, TopicStatus};
+use crate::metrics::{BarrierStatus, BrokerStatus, Check, CheckState, ShardMetrics, TopicStatus};
 
 use barrier::Round;
 pub(super) use broker_sockets::BrokerSockets;
@@ -489,7 +490,8 @@ impl Home {
         metrics.general.kafka_connections_open.set(open.sum());
         metrics.kafka.clone_from(&self.counted.kafka);
         metrics.brokers.clone_from(&self.counted.brokers);
-        self.commands.barriers().count(&mut metrics.general);
+        let barriers = self.commands.barriers();
+        barriers.count(now.mono, &mut metrics.general);
         metrics
             .general
             .commands_open
@@ -499,6 +501,11 @@ impl Home {
         for topic in self.topics.iter() {
             self.report(topic).count(now, metrics);
         }
+    }
+
+    /// The commands that wait to be decided, for `/status`.
+    pub(super) fn barriers(&self, now: Instant) -> BarrierStatus {
+        self.commands.barriers().status(now)
     }
 
     /// Commands without a reply, over all routes.

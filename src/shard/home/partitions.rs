@@ -10,6 +10,8 @@ use super::order::Order;
 pub(super) struct Part {
     /// The offset at which loading ends. `None`: no read has begun.
     pub(super) loaded_at: Option<Offset>,
+    /// The offset from which loading reads.
+    pub(super) loaded_from: Offset,
     pub(super) stable_end: Offset,
     pub(super) high_watermark: Offset,
     pub(super) log_start: Offset,
@@ -37,9 +39,10 @@ impl Partitions {
         self.all.push(Part::default());
     }
 
-    /// A read has begun. `end`: the last stable offset.
-    pub(super) fn on_started(&mut self, partition: Partition, end: Offset) {
+    /// A read has begun at `from`. `end`: the last stable offset.
+    pub(super) fn on_started(&mut self, partition: Partition, from: Offset, end: Offset) {
         if let Some(part) = self.all.get_mut(partition.0 as usize) {
+            part.loaded_from = from;
             part.loaded_at = Some(end);
             part.stable_end = end;
             part.high_watermark = part.high_watermark.max(end);

@@ -28,6 +28,7 @@ pub(super) struct Report<'a> {
     pub(super) degraded: &'a Degraded,
     pub(super) history: &'a History,
     pub(super) counts: &'a Counts,
+    /// The commands in flight that wait for the topic: for its replies, or for their append to it.
     pub(super) commands: Option<&'a Commands>,
 }
 
@@ -58,7 +59,7 @@ impl Report<'_> {
         let bytes_max = self.snapshot.config.settings.cache.bytes_max;
         let found = Shortcomings {
             degraded: self.degraded.describe(bytes_max),
-            cut: self.commands.and_then(|it| it.explain_cut(now)),
+            cut: self.commands.and_then(|it| it.explain_cuts(now)),
         };
         [
             Some(self.health.check(&reads, cluster, found)),
@@ -80,7 +81,8 @@ impl Report<'_> {
             seq: log.order().seq().0,
             loaded: self.live,
             window_bytes: log.order().window_bytes() as u64,
-            replies: self.commands.map(|it| it.status(now)),
+            replies: self.replies().map(|it| it.status(now)),
+            unanswered: self.commands.and_then(|it| it.unanswered_status(now)),
             partitions: partitions.collect(),
         })
     }
@@ -97,6 +99,9 @@ impl Report<'_> {
         topic.leaderless.set(leaderless as u64);
         let blocked = self.health.writes().is_blocked();
         topic.writes_blocked.set(u64::from(blocked));
+        if let Some(commands) = self.commands {
+            commands.count(now, topic);
+        }
         let Some(log) = self.log else { return };
         log.count(metrics);
         for number in 0..u32_of(log.parts().len()) {
@@ -110,9 +115,14 @@ impl Report<'_> {
         let cached = self.shown.is_cached(self.plan);
         let degraded = cached && (ranges > 0 || self.degraded.is_full());
         topic.cache_degraded.set(u64::from(degraded));
-        if let Some(commands) = self.commands {
-            commands.count(now, topic);
+        if let Some(replies) = self.replies() {
+            replies.count_replies(now, topic);
         }
+    }
+
+    /// The commands that wait for the topic's replies. `None`: it holds none.
+    fn replies(&self) -> Option<&Commands> {
+        self.commands.filter(|_| self.plan.holds_replies)
     }
 
     /// How often the partition was left out of fetches, with its topic or by a catch-up read.

@@ -15,14 +15,13 @@
 //! | [`Topic`] | passes on what one of them learns and another must know |
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::command::Expired;
 use crate::kafka::{
     Client, Doing, Event, KafkaError, Lane, MissingReason, StartAt, TopicHandle, TopicView,
 };
 use crate::log::{Batch, BatchBuilder, Change, GapReason, Next, Seq, Step};
-use crate::model::{ExchangeId, Instant, Now, Offset, Partition, ShardId, UnixMillis, u32_of};
+use crate::model::{ExchangeId, Instant, Now, Offset, Partition, ShardId, u32_of};
 
 use super::commands::Commands;
 use super::context::{HomeContext, note};
@@ -30,6 +29,7 @@ use super::counts::Counts;
 use super::degraded::{Degraded, Refill, UndecodableRange};
 use super::health::{Line, TopicHealth, TopicReads, WriteHealth};
 use super::history::{History, HistoryContext};
+use super::loading::since;
 use super::order::{Limits, Order};
 use super::partitions::log_start;
 use super::report::Report;
@@ -253,16 +253,16 @@ impl Topic {
         let plan = self.ids.plan(cx.snapshot);
         let Some(log) = &mut self.log else { return };
         let known = u32_of(log.parts().len());
-        let whole = plan.holds_replies || self.shown.is_cached(plan);
-        let commands = &cx.snapshot.config.settings.commands;
         // A partition that was added is read from its start: no client has seen any of it.
-        let from = match (known > 0, whole) {
-            (true, _) => StartAt::At(Next::default()),
-            (false, true) => StartAt::Earliest,
-            (false, false) if plan.is_indexed() => {
-                StartAt::Since(before(cx.now.wall, commands.open_limit + SKEW_MAX))
+        let from = match &self.commands {
+            _ if known > 0 => StartAt::At(Next::default()),
+            _ if self.shown.is_cached(plan) => StartAt::Earliest,
+            Some(commands) => since(commands.reply_window(), cx.now.wall),
+            None if plan.is_indexed() => {
+                let open_limit = cx.snapshot.config.settings.commands.open_limit;
+                since(Some(open_limit), cx.now.wall)
             }
-            (false, false) => StartAt::Latest,
+            None => StartAt::Latest,
         };
         for _ in known..view.partitions {
             log.read_next(from, cx.client);
@@ -377,10 +377,11 @@ impl Topic {
         };
         match event {
             Event::Started { read, from, end } => {
-                log.on_started(read.partition, end);
+                log.on_started(read.partition, from.offset, end);
                 self.health.on_readable(read.partition);
                 let batch = BatchBuilder::new(read.partition).finish();
                 self.on_batch(batch, from, cx);
+                self.skip_old_replies(cx);
             }
             Event::Batch {
                 read,
@@ -432,6 +433,16 @@ impl Topic {
             }
             Event::ReadFailed { read, error } => self.on_failed(read.partition, &error, cx),
             _ => {} // It belongs to no read: `on_read` has looked.
+        }
+    }
+
+    /// Skips the oldest replies if memory is not sufficient for all. A cached topic is read whole.
+    fn skip_old_replies(&mut self, cx: &mut HomeContext<'_>) {
+        let whole = self.shown.is_cached(self.ids.plan(cx.snapshot));
+        if let (Some(commands), Some(log), false) = (&mut self.commands, &mut self.log, whole) {
+            for (partition, offset) in log.skip_to_fit(commands.offsets_max(), cx.client) {
+                commands.table.replies.on_skipped(partition, offset);
+            }
         }
     }
 
@@ -768,7 +779,7 @@ impl Topic {
             degraded: &self.degraded,
             history: &self.history,
             counts: &self.counts,
-            commands: self.commands.as_ref(),
+            commands: self.commands(),
         }
     }
 
@@ -783,12 +794,4 @@ impl Topic {
     fn note(&self, level: Level, text: &str, cx: &mut HomeContext<'_>) {
         note(cx.out, level, self.ids.name(cx.snapshot) + text);
     }
-}
-
-/// By how much clocks of gateway instances may differ. Each dates the commands that it appends.
-const SKEW_MAX: Duration = Duration::from_secs(60);
-
-fn before(time: UnixMillis, by: Duration) -> UnixMillis {
-    let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
-    UnixMillis(time.0.saturating_sub(by))
 }

@@ -10,6 +10,7 @@ use crate::metrics::{PartitionStatus, ShardMetrics};
 use crate::model::{Instant, Now, Offset, Partition, ShardId, u32_of};
 
 use super::health::ReadPosition;
+use super::loading::{Unread, skips};
 use super::order::Order;
 use super::partitions::{Part, Partitions};
 use super::topic_ids::TopicIds;
@@ -34,6 +35,8 @@ pub(super) struct TopicLog {
     opened_with: usize,
     live: bool,
     paused: bool,
+    /// Whether [`Self::skip_to_fit`] has decided.
+    fitted: bool,
     /// When the last step was made. A quiet topic makes a step for its time now and then.
     last_step: Instant,
 }
@@ -56,6 +59,7 @@ impl TopicLog {
             opened_with: opened_with as usize,
             live: false,
             paused: false,
+            fitted: false,
             last_step,
         }
     }
@@ -93,6 +97,7 @@ impl TopicLog {
         Some(ReadPosition {
             next: self.order.next(partition),
             loaded_at: part.loaded_at,
+            loaded_from: part.loaded_from,
             log_start: part.log_start,
             stable_end: part.stable_end,
             high_watermark: part.high_watermark,
@@ -151,9 +156,46 @@ impl TopicLog {
         parts.flat_map(move |partition| lanes.map(|lane| ids.read(lane, partition)))
     }
 
-    /// A read has begun. `end`: the last stable offset.
-    pub(super) fn on_started(&mut self, partition: Partition, end: Offset) {
-        self.parts.on_started(partition, end);
+    /// A read has begun at `from`. `end`: the last stable offset.
+    pub(super) fn on_started(&mut self, partition: Partition, from: Offset, end: Offset) {
+        self.parts.on_started(partition, from, end);
+    }
+
+    /// Skips the oldest records of a topic that loads, so that at most about `offsets_max` offsets
+    /// are left to read. Called when a read has begun. Decides once, when all of them have: only
+    /// then is it known how much there is. Returns the partitions whose reads begin again, and
+    /// where.
+    pub(super) fn skip_to_fit(
+        &mut self,
+        offsets_max: u64,
+        client: &mut Client,
+    ) -> Vec<(Partition, Offset)> {
+        if self.live || self.fitted {
+            return Vec::new();
+        }
+        let ranges: Option<Vec<Unread>> = (0..)
+            .map(Partition)
+            .zip(self.parts.iter())
+            .map(|(partition, part)| {
+                let (from, to) = (self.order.next(partition), part.loaded_at?);
+                Some(Unread {
+                    partition,
+                    from,
+                    to,
+                })
+            })
+            .collect();
+        let Some(ranges) = ranges else {
+            return Vec::new();
+        };
+        self.fitted = true;
+        let skips = skips(&ranges, offsets_max);
+        for &(partition, offset) in &skips {
+            let read = self.ids.read(self.lane, partition);
+            client.read(read, StartAt::At(Next::at(offset)));
+            self.pause_new(read, client);
+        }
+        skips
     }
 
     /// A broker has reported where a partition's log ends.

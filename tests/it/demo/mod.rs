@@ -2,6 +2,7 @@
 
 mod browser;
 mod cutter;
+mod module;
 mod page;
 
 use std::io::{BufRead as _, BufReader};

@@ -9,6 +9,7 @@ mod account;
 mod answers;
 mod caller;
 mod commands;
+mod loading;
 mod peer;
 #[cfg(feature = "planted")]
 mod planted;

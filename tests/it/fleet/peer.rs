@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use sluicegate::broker::{Broker, ConnectionId, NodeId};
-use sluicegate::metrics::ShardStatus;
+use sluicegate::metrics::{ShardMetrics, ShardStatus};
 use sluicegate::model::{Now, ShardId};
 use sluicegate::shard::{
     ClientTotals, ClusterSecurity, ControlMessage, Inputs, Io, Layout, ListenerId, Message, Open,
@@ -73,6 +73,8 @@ pub(super) struct Peer {
     rejections_due: u32,
     /// The last status report of each shard.
     pub(super) status: Vec<ShardStatus>,
+    /// The metrics of the same report.
+    pub(super) metrics: Vec<ShardMetrics>,
 }
 
 /// The sockets of one shard, for one turn.
@@ -241,6 +243,7 @@ impl Peer {
             notes: Vec::new(),
             rejections_due: 0,
             status: vec![ShardStatus::default(); usize::from(count)],
+            metrics: vec![ShardMetrics::default(); usize::from(count)],
         }
     }
 
@@ -368,7 +371,7 @@ impl Peer {
                     let open = report.checks.iter().filter(|check| !check.ok).count();
                     // A later report may come in the midst of a fault. Clients go on to ask.
                     self.unready[n] = Some(self.unready[n].map_or(open, |it| it.min(open)));
-                    self.status[n] = report.status;
+                    (self.status[n], self.metrics[n]) = (report.status, report.metrics);
                 }
                 ControlMessage::Note(note) => {
                     let rejected = note

@@ -366,6 +366,20 @@ pub fn a_reply_that_answers_no_command_is_named_and_counted(ground: &Ground) {
     gateway.wait_admin("/metrics", |_| ignored("not_in_flight") == 1.0);
     assert_eq!(ignored("no_correlation_id"), 1.0);
     assert_eq!(ignored("malformed_correlation_id"), 1.0);
+    let with = |values: &[Option<&str>]| {
+        let mut replies = app.produce(&app.replies);
+        for value in values {
+            replies = replies.header("correlation-id", *value);
+        }
+        replies.values(["another"]);
+    };
+    with(&[None]);
+    gateway.wait_admin("/metrics", |_| ignored("no_correlation_id") == 2.0);
+    with(&[Some(&id), Some("42")]);
+    gateway.wait_admin("/metrics", |_| ignored("ambiguous_correlation_id") == 1.0);
+    with(&[Some(&id), Some(&id)]);
+    gateway.wait_admin("/metrics", |_| ignored("repeated") == 1.0);
+    assert_eq!(ignored("not_in_flight"), 1.0, "the first reply only");
     gateway.wait_said_text("there is no header `correlation-id`");
     let said = gateway.said();
     let lines: Vec<&str> = said
@@ -384,6 +398,38 @@ pub fn a_reply_that_answers_no_command_is_named_and_counted(ground: &Ground) {
     ] {
         assert!(line.contains(part), "{part}: {line}");
     }
+}
+
+/// A reply that the gateway can't read counts as none. A large one that it can read is no problem.
+pub fn a_reply_that_is_too_large_is_counted_and_its_client_gets_504(ground: &Ground) {
+    let app = App::new(ground);
+    let gateway = Gateway::launch_with(&app.config(1, ""), &["--kafka-batch-bytes-max=1MiB"]);
+    gateway.wait_serving();
+    let request = |key: &str| Request::post("/hasty/i", "{}").header("idempotency-key", key);
+    let answer = |n: usize, key: &str, bytes: usize| {
+        assert_eq!(gateway.ask(&request(key)).problem(), "outcome-unknown");
+        let commands = kcat::read_until(app.bootstrap(), &app.commands, n + 1);
+        let id = commands.iter().find_map(|it| {
+            let own = it.header("idempotency-key") == Some(key.trim_matches('"'));
+            own.then(|| it.header("correlation-id")).flatten()
+        });
+        let body = vec![b'x'; bytes];
+        let replies = app.produce(&app.replies).codec("gzip");
+        let replies = replies.option("message.max.bytes=8000000");
+        replies.header("correlation-id", id).bytes(&body);
+        body
+    };
+    let body = answer(0, "\"large\"", 900_000);
+    let large = gateway.wait_until(&request("\"large\""), |it| it.status == 200);
+    assert_eq!(large.text().as_bytes(), body);
+    let undecodable = || gateway.metric("sluicegate_kafka_undecodable_total", &app.replies);
+    assert_eq!(undecodable(), 0.0);
+    answer(1, "\"too large\"", 4 << 20);
+    gateway.wait_admin("/metrics", |_| undecodable() == 1.0);
+    gateway.wait_said_text("kafka.batch_bytes_max");
+    // The command stays in flight, so no second record is appended.
+    assert_eq!(gateway.ask(&request("\"too large\"")).status, 504);
+    assert_eq!(app.commands_in_log().len(), 2);
 }
 
 /// A client's command on its own thread, which waits for the reply.

@@ -28,6 +28,7 @@ macro_rules! on_ground {
                 a_reply_that_is_no_response_is_a_bad_gateway,
                 a_header_that_http_can_not_carry_is_left_out_of_the_reply,
                 a_reply_that_answers_no_command_is_named_and_counted,
+                a_reply_that_is_too_large_is_counted_and_its_client_gets_504,
                 two_requests_under_one_key_at_two_gateways_each_get_their_own_reply,
                 two_requests_under_one_key_with_a_kill_between_each_get_their_own_reply,
                 a_tag_goes_to_clients_and_back_byte_for_byte,
@@ -53,6 +54,7 @@ macro_rules! on_ground {
                 a_gateway_that_was_frozen_finds_the_reply_that_was_readable,
                 a_strict_route_joins_what_another_gateway_appended,
                 a_strict_route_runs_again_what_was_not_applied,
+                ten_equal_commands_at_two_gateways_are_one_record_or_two,
             ],
             queries: [
                 one_record_by_its_key,

@@ -101,3 +101,60 @@ pub fn a_strict_route_runs_again_what_was_not_applied(ground: &Ground) {
     assert_eq!((again.status, again.text()), (201, "done"));
     assert_eq!(app.commands_in_log().len(), 2);
 }
+
+/// Requests that are equal, half of them at each gateway.
+const EQUAL: usize = 10;
+
+/// Sends the requests at once. Each client gets the same reply.
+fn send_equal(gateways: &[Gateway; 2], request: &Request, count: usize) {
+    let clients: Vec<_> = (0..count)
+        .map(|n| {
+            let (address, request) = (gateways[n % 2].address(), request.clone());
+            thread::spawn(move || ask(address, &request))
+        })
+        .collect();
+    for client in clients {
+        let answer = client.join().expect("an answer");
+        assert_eq!((answer.status, answer.text()), (200, "once"), "{answer:?}");
+    }
+}
+
+/// Ten equal commands at once. Each gateway appends at most one record, and the service applies the
+/// first. In strict mode, attempts that arrive once the first record is readable append none.
+pub fn ten_equal_commands_at_two_gateways_are_one_record_or_two(ground: &Ground) {
+    let app = App::new(ground);
+    // The reply comes so late that all ten requests wait for it.
+    let _service = app.service(|_| {
+        thread::sleep(std::time::Duration::from_millis(300));
+        Some(Reply::new(200, "once"))
+    });
+    let (mut made, mut total) = (Vec::new(), 0);
+    let mut new_records = |app: &App| {
+        let records = app.commands_in_log().len();
+        records - std::mem::replace(&mut total, records)
+    };
+    for mode in ["replies", "strict"] {
+        let gateways = match mode {
+            "strict" => [strict(&app), strict(&app)],
+            _ => [app.gateway(1), app.gateway(1)],
+        };
+        for round in 0..4 {
+            let request = order(10 * made.len() + round);
+            send_equal(&gateways, &request, EQUAL);
+            let records = new_records(&app);
+            made.push((mode, records));
+            assert!((1..=2).contains(&records), "{mode}: {records} records");
+        }
+        if mode == "strict" {
+            let request = order(1_000);
+            let (address, first) = (gateways[0].address(), request.clone());
+            let first = thread::spawn(move || ask(address, &first));
+            let readable = 1 + made.iter().map(|(_, records)| records).sum::<usize>();
+            kcat::read_until(app.bootstrap(), &app.commands, readable);
+            send_equal(&gateways, &request, EQUAL - 1);
+            assert_eq!(first.join().expect("an answer").text(), "once");
+            assert_eq!(new_records(&app), 1, "they did not overlap");
+        }
+    }
+    println!("records of {EQUAL} equal commands at once at two gateways: {made:?}");
+}

@@ -61,6 +61,8 @@ pub(in crate::shard::home) struct ReadPosition {
     pub(in crate::shard::home) next: Offset,
     /// The offset up to which it loads. `None`: its read has not started.
     pub(in crate::shard::home) loaded_at: Option<Offset>,
+    /// The offset from which it loads.
+    pub(in crate::shard::home) loaded_from: Offset,
     pub(in crate::shard::home) log_start: Offset,
     pub(in crate::shard::home) stable_end: Offset,
     pub(in crate::shard::home) high_watermark: Offset,
@@ -370,7 +372,10 @@ impl TopicHealth {
         } else {
             CheckState::Degraded
         };
-        (state, why)
+        // What is lost of memory stays lost while brokers are away.
+        let why = [Some(why), found.cut].into_iter().flatten();
+        let why: Vec<String> = why.collect();
+        (state, why.join("; "))
     }
 
     /// Why the streams of the topic are refused while other routes of it are served. `None` if they
@@ -460,7 +465,7 @@ impl TopicHealth {
             let Some(position) = (reads.position)(partition) else {
                 return "loading".into();
             };
-            let start = position.log_start.0;
+            let start = position.log_start.max(position.loaded_from).0;
             let end = position
                 .loaded_at
                 .unwrap_or_default()

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::kafka::{Code, KafkaError};
-use crate::metrics::BarrierFailure;
+use crate::metrics::{BarrierFailure, UnansweredStatus};
 
 const KEY: CommandKey = CommandKey([1; 16]);
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -34,20 +34,29 @@ impl World {
     }
 
     fn replied_with(&mut self, offset: u64, key: CommandKey, headers: &[(&str, &str)]) {
-        let read = self.key(REPLIES);
+        let with = |reply: Draft, (name, value): &(&str, &str)| reply.header(name, *value);
+        let reply = headers.iter().fold(self.reply(offset, key), with);
+        self.continues(REPLIES, &[reply], offset + 1);
+    }
+
+    /// A reply to the command, as record number `offset` of the replies.
+    fn reply(&self, offset: u64, key: CommandKey) -> Draft {
         let fingerprint = Fingerprint([0; 16]);
         let id = CorrelationId { key, fingerprint }.to_string();
-        let reply = Draft {
+        Draft {
             timestamp: self.now.wall.0,
             ..Draft::new(offset, "k", Some("done")).header("correlation-id", id)
-        };
-        let with = |reply: Draft, (name, value): &(&str, &str)| reply.header(name, *value);
-        let reply = headers.iter().fold(reply, with);
-        let end = Offset(offset + 1);
+        }
+    }
+
+    /// The read of a topic brings these records. Its log ends at `end`.
+    fn continues(&mut self, name: &str, drafts: &[Draft], end: u64) {
+        let read = self.key(name);
+        let (next, end) = (drafts.last().expect("some").offset + 1, Offset(end));
         self.happens(Event::Batch {
             read,
-            batch: batch(0, &[reply], &HashSecret::new([0; 16])),
-            next: Next::at(end),
+            batch: batch(0, drafts, &HashSecret::new([0; 16])),
+            next: Next::at(Offset(next)),
             log_start: Offset(0),
             high_watermark: end,
             stable_end: end,
@@ -61,7 +70,8 @@ impl World {
 
     fn general(&self) -> crate::metrics::General {
         let mut general = crate::metrics::General::default();
-        self.home.commands.barriers().count(&mut general);
+        let barriers = self.home.commands.barriers();
+        barriers.count(self.now.mono, &mut general);
         general
     }
 
@@ -308,12 +318,17 @@ fn a_failing_barrier_is_reported_until_it_ends() {
     assert_eq!(named(&world), None);
 }
 
+/// The config of a world with a strict route.
+fn strict_config() -> String {
+    let name = "name = \"ours\"\n";
+    let strict = format!("{name}idempotency = \"required\"\ndedupe = \"strict\"\n");
+    CONFIG.replace(name, &strict)
+}
+
 /// A world with a strict route, whose topics are loaded. The commands topic has one record, of
 /// `KEY`.
 fn strict() -> World {
-    let name = "name = \"ours\"\n";
-    let strict = format!("{name}idempotency = \"required\"\ndedupe = \"strict\"\n");
-    let mut world = World::of_config(CONFIG.replace(name, &strict));
+    let mut world = World::of_config(strict_config());
     world.shows(7 * DAY);
     world.reads(REPLIES, 0, &[]);
     world.commanded(KEY);
@@ -411,9 +426,7 @@ fn strict_opens_what_was_answered_or_is_too_old() {
 /// A strict route is served once both topics are loaded.
 #[test]
 fn strict_waits_for_its_commands_topic() {
-    let name = "name = \"ours\"\n";
-    let strict = format!("{name}idempotency = \"required\"\ndedupe = \"strict\"\n");
-    let mut world = World::of_config(CONFIG.replace(name, &strict));
+    let mut world = World::of_config(strict_config());
     world.shows(7 * DAY);
     world.reads(REPLIES, 0, &[]);
     world.asks_strictly(1, KEY, 0);
@@ -422,4 +435,127 @@ fn strict_waits_for_its_commands_topic() {
     world.asks_strictly(2, KEY, 0);
     world.both_end(1);
     assert_eq!((world.problems(), world.home.open_commands()), (vec![], 1));
+}
+
+/// A retry at an instance that has just started: its reply may not be read yet.
+#[test]
+fn nothing_is_opened_while_a_topic_loads() {
+    for dedupe in [Dedupe::Local, Dedupe::Replies, Dedupe::Strict] {
+        let mut world = World::of_config(strict_config());
+        world.shows(7 * DAY);
+        let (read, from) = (world.key(REPLIES), Next::at(Offset(0)));
+        let end = Offset(2);
+        world.happens(Event::Started { read, from, end });
+        world.sends_as(1, KEY, dedupe, PATIENCE);
+        world.catch_up(Duration::from_secs(2));
+        let other = CommandKey([2; 16]);
+        let reply = world.reply(0, other);
+        world.continues(REPLIES, &[reply], 2);
+        world.sends_as(2, other, dedupe, PATIENCE);
+        world.catch_up(Duration::from_secs(2));
+        let not_ready = "/problems/not-ready";
+        assert_eq!(world.problems(), [(1, not_ready), (2, not_ready)]);
+        assert_eq!((world.waiting(), world.home.open_commands()), (0, 0));
+        world.replied(1, KEY);
+        world.commanded(KEY);
+        assert!(world.topic(REPLIES).is_live());
+        world.sends_as(3, KEY, dedupe, PATIENCE);
+        assert_eq!(world.problems(), [(3, "reply")], "{dedupe:?}");
+        assert_eq!((world.waiting(), world.home.open_commands()), (0, 0));
+    }
+}
+
+/// While memory is too small for the unanswered commands, `/status`, `/readyz`, a metric and the
+/// log say so. The state ends by itself.
+#[test]
+fn unanswered_commands_beyond_their_memory_are_reported() {
+    let limit = "commands.unanswered_memory = \"1MiB\"\n";
+    let mut world = World::of_config(limit.to_owned() + &strict_config());
+    world.shows(7 * DAY);
+    world.reads(REPLIES, 0, &[]);
+    let most = (1 << 20) / crate::command::CommandIndexSettings::ENTRY_BYTES as u64;
+    let wall = world.now.wall.0;
+    let record = |n: u64| {
+        let key = CommandKey(u128::from(n).to_be_bytes());
+        let fingerprint = Fingerprint([0; 16]);
+        let id = CorrelationId { key, fingerprint }.to_string();
+        Draft {
+            timestamp: wall - 60_000 + n as i64,
+            ..Draft::new(n, "k", Some("{}")).header("correlation-id", id)
+        }
+    };
+    let records: Vec<_> = (0..most).map(record).collect();
+    world.reads(COMMANDS, most, &records);
+    let (mut metrics, status) = world.unanswered();
+    assert_eq!((status.commands, status.cut), (most, false));
+    assert_eq!(status.window_seconds, 600);
+    assert_eq!(metrics.command_index_cut.0, 0);
+    assert_eq!(world.lines_of("unanswered_memory"), [""; 0]);
+
+    let more: Vec<_> = (most..most + 2_000).map(record).collect();
+    world.continues(COMMANDS, &more, most + 2_000);
+    (metrics, _) = world.unanswered();
+    let (_, status) = world.unanswered();
+    assert!(status.cut && status.commands <= most, "{status:?}");
+    assert!(status.window_seconds < 70, "{status:?}");
+    assert_eq!(metrics.command_index_entries.0, status.commands);
+    assert_eq!(metrics.command_index_window.0, status.window_seconds);
+    assert_eq!(metrics.command_index_cut.0, 1);
+    assert!(metrics.command_index_cuts.0 > 0);
+    let checks = world.home.checks(world.now);
+    let cut = |check: &Check| check.detail.contains("unanswered_memory");
+    let named: Vec<Check> = checks.filter(cut).collect();
+    assert!(
+        matches!(&named[..], [check] if check.ok && check.name == "topic `our-replies`"),
+        "{named:?}"
+    );
+    let lines = world.lines_of("unanswered_memory");
+    assert!(matches!(&lines[..], [line] if line.contains("older ones")));
+
+    world.catch_up(Duration::from_secs(601));
+    let lines = world.lines_of("unanswered_memory");
+    assert!(matches!(&lines[..], [line] if line.contains("again")));
+    assert!(!world.unanswered().1.cut);
+    assert_eq!(world.lines_of("unanswered_memory"), [""; 0]);
+}
+
+impl World {
+    /// The index of unanswered commands, as metrics and `/status` show it.
+    fn unanswered(&mut self) -> (crate::metrics::TopicMetrics, UnansweredStatus) {
+        let mut metrics = crate::metrics::TopicMetrics::default();
+        let now = self.now;
+        let commands = self.topic(REPLIES).commands().expect("it has them");
+        commands.count(now, &mut metrics);
+        let status = commands.unanswered_status(now);
+        (metrics, status.expect("it has an index"))
+    }
+
+    /// The log's lines with this text, since the last call.
+    fn lines_of(&mut self, text: &str) -> Vec<String> {
+        self.catch_up(Duration::from_secs(5));
+        let lines = self.out.drain_notes();
+        lines.into_iter().filter(|it| it.contains(text)).collect()
+    }
+}
+
+/// The age of the waiting commands and what became of them, as `/status` shows it.
+#[test]
+fn the_barrier_is_in_the_status() {
+    let mut world = loaded();
+    world.waits(1, KEY);
+    world.catch_up(Duration::from_millis(300));
+    world.waits(2, CommandKey([2; 16]));
+    let status = |world: &World| world.home.barriers(world.now.mono);
+    let now = status(&world);
+    assert_eq!((now.waiting, now.longest_wait_ms), (2, 300));
+    assert_eq!(now.waiting_bytes, 4, "two bodies");
+    assert_eq!(world.general().barrier_longest_wait.0, 300);
+    world.ends(1, 0);
+    world.catch_up(Duration::from_secs(1));
+    let now = status(&world);
+    assert_eq!(
+        (now.waiting, now.longest_wait_ms, now.waiting_bytes),
+        (0, 0, 0)
+    );
+    assert_eq!((now.passed, now.refused), (1, 1));
 }
