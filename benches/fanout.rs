@@ -154,6 +154,7 @@ impl World {
         let setup = ShardSetup {
             me: ShardId(0),
             key: RandomKey::new([1; 32]),
+            listeners: [].into(),
             tls: None,
             security: clusters.map(|_| ClusterSecurity::none()).collect(),
             totals: Arc::default(),

@@ -4,10 +4,15 @@
 
 mod cpus;
 mod descriptors;
+mod healthcheck;
+mod listen_addresses;
+mod listeners;
 mod live;
 mod readiness;
+mod renewal;
 mod schemas;
 mod security;
+mod server_tls;
 mod start_lines;
 mod stderr;
 mod tap_lines;
@@ -21,20 +26,25 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 
-use crate::config::{Config, Reason};
-use crate::control::{Admin, AdminSettings, AskShard, BodyChecks, Signals, Tokens};
+use crate::config::{Config, ListenOn, Reason};
+use crate::control::{
+    Admin, AdminAccess, AdminSettings, AskShard, BodyChecks, Signals, TlsStatus, Tokens,
+    WatchedFiles,
+};
 use crate::kafka::{SaltRequest, Salted};
 use crate::metrics::{AcceptRefusal, Check, CheckState, ShardReport};
 use crate::model::ShardId;
 use crate::reactor::{Clock, Plan, ReactorError, Running, start};
 use crate::shard::{
     ClientTotals, ClusterId, ClusterMessage, ControlMessage, EdgeMessage, HomeMessage, Layout,
-    Level, ListenerId, Message, Note, NumbersExhausted, RandomKey, Registry, Shard, ShardMessage,
+    Level, ListenerKind, Message, Note, NumbersExhausted, RandomKey, Registry, Shard, ShardMessage,
     ShardSetup, Snapshot,
 };
 use crate::sys::{allowed_cpus, descriptor_limit, descriptors_allowed, raise_descriptor_limit};
 use crate::tls::TlsError;
 
+pub use healthcheck::healthcheck;
+pub use listen_addresses::foreign_addresses;
 pub use live::{LiveError, LiveReport, ask_clusters, create_topics, tap};
 pub use start_lines::log_start;
 pub use stderr::{flush_log, print_stderr, start_log};
@@ -42,7 +52,9 @@ pub use tap_lines::tap_line;
 
 use cpus::Placement;
 use descriptors::{Crowding, Descriptors};
+use listeners::Listeners;
 use readiness::{LISTENING, may_serve, needs, open_checks};
+use server_tls::ServerTls;
 
 /// How often the reports are checked while topics load or clients leave.
 const READY_EVERY: Duration = Duration::from_millis(20);
@@ -66,10 +78,14 @@ pub enum BootError {
     /// The configs of this process have named more routes or topics than there are numbers.
     #[error(transparent)]
     Numbers(#[from] NumbersExhausted),
-    /// The admin port cannot be bound.
-    #[error("can't listen on {address} for the admin port: {source}; free it or set admin.listen")]
+    /// The admin port or the health port cannot be bound.
+    #[error(
+        "can't listen on {address} for the {port} port: {source}; free it or set {port}.listen"
+    )]
     Admin {
-        /// The address that `admin.listen` sets.
+        /// `admin` or `health`.
+        port: &'static str,
+        /// The address that the setting has.
         address: SocketAddr,
         /// The error that the kernel returned.
         source: std::io::Error,
@@ -79,6 +95,8 @@ pub enum BootError {
     File {
         /// The setting's key, with its cluster.
         key: String,
+        /// Byte range in the config file, if the key is no setting.
+        at: Option<Range<usize>>,
         /// The path that the config names.
         path: String,
         /// The error that the kernel returned.
@@ -89,6 +107,8 @@ pub enum BootError {
     Pem {
         /// The setting's key, with its cluster.
         key: String,
+        /// Byte range in the config file, if the key is no setting.
+        at: Option<Range<usize>>,
         /// The path that the config names.
         path: String,
         /// Why the file is rejected.
@@ -157,8 +177,15 @@ impl BootError {
     pub fn reason(&self) -> Reason {
         Reason {
             message: self.to_string(),
+            key: match self {
+                Self::File { key, .. } | Self::Pem { key, .. } | Self::Secret { key, .. } => {
+                    Some(key.clone())
+                }
+                _ => None,
+            },
             at: match self {
                 Self::Schema { at, .. } => Some(at.clone()),
+                Self::File { at, .. } | Self::Pem { at, .. } => at.clone(),
                 _ => None,
             },
         }
@@ -183,7 +210,8 @@ impl BootError {
 /// Every reason on this machine for which [`run`] would reject a valid config.
 #[must_use]
 pub fn refusals(config: &Config) -> Vec<BootError> {
-    let mut refusals = security::refusals(config);
+    let mut refusals: Vec<_> = server_tls::refusals(config).collect();
+    refusals.extend(security::refusals(config));
     refusals.extend(schemas::refusals(config));
     // If the system does not report the CPUs, `run` returns that error.
     let allowed = allowed_cpus().unwrap_or_default();
@@ -234,7 +262,8 @@ pub fn run(config: Config) -> Result<(), BootError> {
         // Listen before anything else: until then a signal would kill the process.
         Signals::listen().map_err(system("listen for signals"))?
     };
-    let tls = security::acceptor(&config.settings.tls)?;
+    let config = Arc::new(config);
+    let server_tls = ServerTls::new(&config)?;
     let security = security::all(&config)?;
     let schemas = schemas::all(&config)?;
     let allowed = allowed_cpus().map_err(system("ask for this process's CPUs"))?;
@@ -253,15 +282,13 @@ pub fn run(config: Config) -> Result<(), BootError> {
     if let Some(shortage) = descriptors.shortage(&config) {
         tracing::warn!("{shortage}");
     }
+    let listeners = Listeners::new(settings);
+    let kinds: Arc<[ListenerKind]> = listeners.kinds.into();
     let plan = Plan {
         cpus: pinned,
         client_descriptors_max: descriptors.clients_below(),
-        listeners: settings
-            .listen
-            .iter()
-            .chain(&settings.tls.listen)
-            .copied()
-            .collect(),
+        listeners: listeners.addresses,
+        unix: listeners.unix,
         reuse_port: settings.reuse_port,
         // Linux ends a connection after its window was closed for this time. `write_timeout` must
         // expire first.
@@ -273,11 +300,10 @@ pub fn run(config: Config) -> Result<(), BootError> {
         connect_timeout: settings.kafka.connect_timeout,
         ..Plan::default()
     };
-    let first_tls = ListenerId(u8::try_from(settings.listen.len()).unwrap_or(u8::MAX));
-    let tls = tls.map(|acceptor| (first_tls, acceptor));
+    let tls = server_tls.as_ref().map(|tls| tls.acceptor().clone());
     let totals = Arc::new(ClientTotals::default());
     let make = (0..shards).map(|n| {
-        let tls = tls.clone();
+        let (listeners, tls) = (kinds.clone(), tls.clone());
         let key = RandomKey::new(security::random_bytes()?);
         let security = security::another(&security)?;
         let totals = totals.clone();
@@ -285,6 +311,7 @@ pub fn run(config: Config) -> Result<(), BootError> {
             Shard::new(ShardSetup {
                 me: ShardId(n),
                 key,
+                listeners,
                 tls,
                 security,
                 totals,
@@ -299,10 +326,10 @@ pub fn run(config: Config) -> Result<(), BootError> {
     };
     let running = start(plan, Clock::start(), make, wake)?;
     // There is no reload yet, so that no second snapshot needs the registry.
-    let snapshot = Snapshot::new(1, Arc::new(config), layout, &mut Registry::default());
+    let snapshot = Snapshot::new(1, config, layout, &mut Registry::default());
     let snapshot = Arc::new(snapshot?.with_schemas(&schemas));
     let control = Control::new(running, snapshot, woken, descriptors, totals);
-    runtime.block_on(Arc::new(control).run(signals))
+    runtime.block_on(Arc::new(control).run(signals, server_tls))
 }
 
 fn log(note: &Note) {
@@ -333,6 +360,7 @@ struct Control {
     totals: Arc<ClientTotals>,
     connections_full: Crowding,
     body_checks: BodyChecks,
+    tls_status: Arc<TlsStatus>,
 }
 
 impl Control {
@@ -354,23 +382,37 @@ impl Control {
             connections_full: Crowding::default(),
             salted: tokio::sync::Mutex::default(),
             body_checks: BodyChecks::default(),
+            tls_status: Arc::default(),
         }
     }
 
-    async fn run(self: Arc<Self>, mut signals: Signals) -> Result<(), BootError> {
+    async fn run(
+        self: Arc<Self>,
+        mut signals: Signals,
+        tls: Option<ServerTls>,
+    ) -> Result<(), BootError> {
+        let tls = tls.map(|tls| {
+            self.tls_status.on_start(tls.first_to_end().0);
+            let files = WatchedFiles::new(tls.paths());
+            let files = files.map_err(system("listen for SIGHUP"))?;
+            Ok::<_, BootError>((tls, files))
+        });
+        let tls = tls.transpose()?;
         let addresses = self.running.bind()?;
         // Send the first snapshot before a client can connect.
         for shard in self.shards() {
             let load = ShardMessage::Load(self.snapshot.clone());
             self.send(shard, Message::Shard(load)).await;
         }
-        let (stop_admin, stopped) = oneshot::channel::<()>();
-        let admin = self.admin().await?;
-        let serve_admin = async {
-            if let Some(admin) = admin {
-                admin.serve(async { drop(stopped.await) }).await;
-            } else {
-                drop(stopped.await);
+        let (stop_admin, stopped) = tokio::sync::watch::channel(());
+        let [admin, health] = self.admin_ports().await?;
+        let serve_port = async |port: Option<Admin>| {
+            let mut stopped = stopped.clone();
+            // The sender is dropped when serving has ended.
+            let stop = async { while stopped.changed().await.is_ok() {} };
+            match port {
+                Some(port) => port.serve(stop).await,
+                None => stop.await,
             }
         };
         let serve = async {
@@ -379,10 +421,13 @@ impl Control {
             ended
         };
         tokio::select! {
-            ((), ended) = async { tokio::join!(serve_admin, serve) } => ended,
+            ((), (), ended) = async {
+                tokio::join!(serve_port(admin), serve_port(health), serve)
+            } => ended,
             () = self.receive() => unreachable!("it receives forever"),
             () = self.watch() => unreachable!("it watches forever"),
             () = self.tokens() => unreachable!("tokens are sent forever"),
+            () = self.renew_tls(tls) => unreachable!("TLS is renewed until the runtime ends"),
         }
     }
 
@@ -398,22 +443,46 @@ impl Control {
         (0..self.snapshot.layout.shards).map(ShardId)
     }
 
-    async fn admin(&self) -> Result<Option<Admin>, BootError> {
-        let settings = &self.snapshot.config.settings.admin;
-        let Some(address) = settings.listen else {
+    /// Binds the admin port and the health port, those that the config has.
+    async fn admin_ports(&self) -> Result<[Option<Admin>; 2], BootError> {
+        let settings = &self.snapshot.config.settings;
+        let access = match security::admin_token(&self.snapshot.config)? {
+            Some(token) => AdminAccess::Token(token),
+            None => AdminAccess::Hosts(settings.admin.hosts.clone()),
+        };
+        Ok([
+            self.admin_port("admin", settings.admin.listen, access)
+                .await?,
+            self.admin_port("health", settings.health.listen, AdminAccess::Probes)
+                .await?,
+        ])
+    }
+
+    async fn admin_port(
+        &self,
+        port: &'static str,
+        listen: Option<SocketAddr>,
+        access: AdminAccess,
+    ) -> Result<Option<Admin>, BootError> {
+        let Some(address) = listen else {
             return Ok(None);
         };
         let settings = AdminSettings {
             listen: address,
-            hosts: settings.hosts.clone(),
+            access,
             shards: self.snapshot.layout.shards,
             routes: needs(&self.snapshot),
             log_lines_dropped: stderr::lines_dropped,
+            tls: self.tls_status.clone(),
         };
         let bound = Admin::bind(settings, self.ask_shard()).await;
-        let admin = bound.map_err(|source| BootError::Admin { address, source })?;
+        let admin = bound.map_err(|source| BootError::Admin {
+            port,
+            address,
+            source,
+        })?;
         if let Ok(address) = admin.local_addr() {
-            tracing::info!(%address, "admin port open");
+            tracing::info!(%address, "{port} port open");
         }
         Ok(Some(admin))
     }
@@ -432,6 +501,7 @@ impl Control {
             for address in addresses {
                 tracing::info!(%address, "listening; routes that are not ready answer 503");
             }
+            self.log_unix("listening; routes that are not ready answer 503");
         }
         let (stop, grace) = tokio::select! {
             () = self.ready() => {
@@ -441,6 +511,7 @@ impl Control {
                 for address in addresses {
                     tracing::info!(%address, "serving");
                 }
+                self.log_unix("serving");
                 if let Some(open) = open_checks(&self.reports().await) {
                     tracing::warn!(
                         "serving without what is not ready; its routes answer 503: {open}"
@@ -463,6 +534,16 @@ impl Control {
             _ = signals.next_stop() => tracing::info!("ended by a second signal"),
         }
         self.stop_shards().await
+    }
+
+    /// Logs the Unix sockets of the config.
+    fn log_unix(&self, what: &str) {
+        let settings = &self.snapshot.config.settings;
+        for listen in settings.listen.iter().chain(&settings.tls.listen) {
+            if let ListenOn::Unix { path, .. } = &listen.on {
+                tracing::info!(path = %path.display(), "{what}");
+            }
+        }
     }
 
     /// Waits until clients may connect: every check of every shard holds, or at least one route can
@@ -661,6 +742,9 @@ impl Control {
                 };
                 report.checks.push(check);
                 report.checks.extend(stderr::log_check());
+                report
+                    .checks
+                    .extend(self.tls_status.check(server_tls::unix_now()));
                 let short = || self.descriptors.crowded(true);
                 let short = self.descriptors_short.check("descriptors", short);
                 let full = || self.connections_full_text();

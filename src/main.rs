@@ -226,6 +226,20 @@ fn dispatch(invocation: Invocation, colours: bool) -> ExitCode {
                 Output::Json => config::settings_json(&loaded),
             })
         }),
+        Invocation::Healthcheck { config, live } => {
+            with(
+                config,
+                colours,
+                config::load,
+                |loaded| match boot::healthcheck(&loaded.config, live) {
+                    Ok(answer) => print(&format!("{answer}\n")),
+                    Err(why) => {
+                        print_stderr(&why);
+                        ExitCode::FAILURE
+                    }
+                },
+            )
+        }
         Invocation::Version => print(concat!("sluicegate ", env!("CARGO_PKG_VERSION"), "\n")),
     }
 }
@@ -375,7 +389,9 @@ fn to_serve(mut sources: Sources) -> Result<Loaded, Report> {
     sources.to_serve = true;
     let loaded = config::load(sources)?;
     let refusals = boot::refusals(&loaded.config);
-    loaded.reject_for(refusals.iter().map(boot::BootError::reason))
+    let foreign = boot::foreign_addresses(&loaded);
+    let refusals = refusals.iter().map(boot::BootError::reason);
+    loaded.reject_for(refusals.chain(foreign))
 }
 
 /// Loads the config, prints its findings, and runs `then` if none of them is an error.

@@ -14,6 +14,8 @@ const BROKERS_MIN: u64 = 64;
 /// Descriptors reserved for files that are read again, programs that print tokens, and name
 /// resolution.
 const OTHERS: u64 = 32;
+/// Descriptors reserved for the admin port, and as many for the health port if there is one.
+const PER_ADMIN_PORT: u64 = ADMIN_CONNECTIONS_MAX as u64 + 1;
 /// Descriptor reserved for the next client, which is accepted only to be closed.
 const ACCEPTED: u64 = 1;
 /// Descriptors that each shard has open before any client connects: its rings and its waker.
@@ -23,7 +25,7 @@ const CLIENTS_MIN: u64 = 16;
 
 const _: () = {
     // With the usual limit of 1,024, one cluster and few shards, clients get most descriptors.
-    assert!(BROKERS_MIN + ADMIN_CONNECTIONS_MAX as u64 + 1 + OTHERS + ACCEPTED <= 1024 / 4);
+    assert!(BROKERS_MIN + 2 * PER_ADMIN_PORT + OTHERS + ACCEPTED <= 1024 / 4);
     assert!(BROKERS_PER_HOME <= BROKERS_MIN);
 };
 
@@ -43,7 +45,8 @@ impl Descriptors {
         let clusters = config.cluster_indexes().count() as u64;
         let homes = u64::from(layout.homes());
         let brokers = clusters * BROKERS_MIN.max(BROKERS_PER_HOME * homes);
-        let admin = ADMIN_CONNECTIONS_MAX as u64 + 1;
+        let health = u64::from(config.settings.health.listen.is_some());
+        let admin = (1 + health) * PER_ADMIN_PORT;
         let reserve = brokers + admin + OTHERS + ACCEPTED;
         let taken = PER_SHARD * u64::from(layout.shards);
         Self {

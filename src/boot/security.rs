@@ -1,18 +1,19 @@
-//! Certificates, keys and secrets for connections to clusters and clients, from the config and the
-//! files that it names. They are read once, before anything is bound. A file that cannot be read
-//! stops the start; it is never treated as absent.
+//! Certificates, keys and secrets for connections to clusters, and the admin port's token, from the
+//! config and the files that it names. They are read once, before anything is bound. A file that
+//! cannot be read stops the start; it is never treated as absent.
 
 use std::io::Read as _;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::BootError;
 use crate::config::{
-    ClusterKeys, Config, KafkaSasl, KafkaTls, Mechanism, SECRET_BYTES_MAX, SecretSource, Tls,
+    ClusterKeys, Config, KafkaSasl, KafkaTls, Mechanism, SECRET_BYTES_MAX, SecretSource,
 };
 use crate::kafka::{Entropy, Sasl, ScramHash};
 use crate::model::Secret;
 use crate::shard::ClusterSecurity;
-use crate::tls::{Acceptor, Connector, Roots, TlsError};
+use crate::tls::{Connector, Roots, TlsError};
 
 /// Most bytes of a certificate, key or bundle. The bundles of distributions have about 250 KB.
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -37,8 +38,8 @@ pub(super) fn refusals(config: &Config) -> Vec<BootError> {
         let sasl = sasl_of(sasl, &keys);
         [connector.and_then(Result::err), sasl.err()]
     });
-    let acceptor = acceptor(&config.settings.tls).err();
-    acceptor.into_iter().chain(clusters.flatten()).collect()
+    let admin = admin_token(config).err();
+    admin.into_iter().chain(clusters.flatten()).collect()
 }
 
 /// TLS and SASL of every cluster, by [`crate::config::ClusterIndex`].
@@ -109,35 +110,42 @@ fn connector(tls: &KafkaTls, keys: &ClusterKeys) -> Result<Connector, BootError>
     Connector::new(roots, both).map_err(|error| refused(error, &certificate, &key))
 }
 
-/// TLS towards clients, from the files that the config names.
-pub(super) fn acceptor(tls: &Tls) -> Result<Option<Acceptor>, BootError> {
-    let Some((certificate, key)) = tls.certificate.as_ref().zip(tls.key.as_ref()) else {
-        return Ok(None);
-    };
-    let certificate = Pem::read("tls.certificate".into(), certificate)?;
-    let key = Pem::read("tls.key".into(), key)?;
-    let acceptor = Acceptor::from_pem(&certificate.text, &key.text);
-    let acceptor = acceptor.map_err(|error| refused(error, &certificate, &key))?;
-    Ok(Some(acceptor))
-}
-
 /// The text of a PEM file, with the setting that names it.
-struct Pem {
+#[derive(Debug)]
+pub(super) struct Pem {
     key: String,
+    /// Byte range of the path in the config file, if the key is no setting.
+    at: Option<Range<usize>>,
     path: String,
-    text: Vec<u8>,
+    pub(super) text: Vec<u8>,
 }
 
 impl Pem {
-    fn read(key: String, path: &Path) -> Result<Self, BootError> {
-        let text = file(path, &key)?;
-        let path = path.display().to_string();
-        Ok(Self { key, path, text })
+    /// Reads the file that the setting `key` names.
+    pub(super) fn read(key: String, path: &Path) -> Result<Self, BootError> {
+        Self::read_at(key, path, None)
     }
 
-    fn refused(&self, source: TlsError, help: impl Into<String>) -> BootError {
+    /// Reads the file that a value at `at` of the config file names.
+    pub(super) fn read_at(
+        key: String,
+        path: &Path,
+        at: Option<Range<usize>>,
+    ) -> Result<Self, BootError> {
+        let text = file(path, &key, at.clone())?;
+        let path = path.display().to_string();
+        Ok(Self {
+            key,
+            at,
+            path,
+            text,
+        })
+    }
+
+    pub(super) fn refused(&self, source: TlsError, help: impl Into<String>) -> BootError {
         BootError::Pem {
             key: self.key.clone(),
+            at: self.at.clone(),
             path: self.path.clone(),
             source: source.into(),
             help: help.into(),
@@ -146,9 +154,9 @@ impl Pem {
 }
 
 /// Blames the certificate or the key, by the kind of error.
-fn refused(error: TlsError, certificate: &Pem, key: &Pem) -> BootError {
+pub(super) fn refused(error: TlsError, certificate: &Pem, key: &Pem) -> BootError {
     match error {
-        TlsError::Certificate(_) => {
+        TlsError::Certificate(_) | TlsError::Unreadable => {
             let help = "it must hold our certificate and those that sign it, in PEM";
             certificate.refused(error, help)
         }
@@ -188,6 +196,28 @@ fn sasl_of(sasl: &KafkaSasl, keys: &ClusterKeys) -> Result<Option<Sasl>, BootErr
     }))
 }
 
+/// Fewest bytes of `admin.token`: too many tokens to try.
+const ADMIN_TOKEN_BYTES_MIN: usize = 16;
+
+/// The token of the admin port, if the config has one.
+pub(super) fn admin_token(config: &Config) -> Result<Option<Secret>, BootError> {
+    let Some(source) = &config.settings.admin.token else {
+        return Ok(None);
+    };
+    let token = resolve(source, "admin.token")?;
+    let is_plain = token.expose().bytes().all(|byte| byte.is_ascii_graphic());
+    if token.expose().len() < ADMIN_TOKEN_BYTES_MIN || !is_plain {
+        return Err(BootError::Secret {
+            key: "admin.token".into(),
+            why: format!(
+                "it must have at least {ADMIN_TOKEN_BYTES_MIN} characters, none of them a space: \
+                 `openssl rand -hex 32` prints a good one"
+            ),
+        });
+    }
+    Ok(Some(token))
+}
+
 /// Reads a secret from its source.
 fn resolve(source: &SecretSource, key: &str) -> Result<Secret, BootError> {
     let missing = |why: String| BootError::Secret {
@@ -212,7 +242,7 @@ fn resolve(source: &SecretSource, key: &str) -> Result<Secret, BootError> {
             PathBuf::from(folder).join(name)
         }
     };
-    let text = String::from_utf8(file(&path, key)?).ok();
+    let text = String::from_utf8(file(&path, key, None)?).ok();
     let text = text.filter(|text| text.len() <= SECRET_BYTES_MAX);
     let text = text
         .as_deref()
@@ -220,7 +250,7 @@ fn resolve(source: &SecretSource, key: &str) -> Result<Secret, BootError> {
     match text {
         Some(text) if !text.is_empty() => Ok(Secret::new(text)),
         _ => Err(missing(format!(
-            "{} is empty, too long, or no text; it must hold the password and nothing else",
+            "{} is empty, too long, or no text; it must hold the secret and nothing else",
             path.display()
         ))),
     }
@@ -246,9 +276,10 @@ fn system_bundle(keys: &ClusterKeys) -> Result<Pem, BootError> {
 }
 
 /// Reads the file that the setting `key` names, up to [`FILE_BYTES_MAX`].
-fn file(path: &Path, key: &str) -> Result<Vec<u8>, BootError> {
+fn file(path: &Path, key: &str, at: Option<Range<usize>>) -> Result<Vec<u8>, BootError> {
     let failed = |source| BootError::File {
         key: key.to_owned(),
+        at: at.clone(),
         path: path.display().to_string(),
         source,
     };
@@ -330,10 +361,7 @@ mod tests {
         };
         let loaded = load(sources).map_err(|report| report.render(false));
         let config = loaded.expect("the config is right in itself").config;
-        let error = acceptor(&config.settings.tls)
-            .err()
-            .or_else(|| all(&config).err());
-        let error = error.expect("it names what can't be used");
+        let error = all(&config).err().expect("it names what can't be used");
         assert_eq!(error.exit_code(), 78, "{error}");
         let said = error.to_string();
         // `check` must report the same.
@@ -393,12 +421,6 @@ mod tests {
                 for word in &words[1..] {
                     assert!(said.contains(word), "{word}: {said}");
                 }
-            }
-            // TLS towards clients has no `ca`.
-            if let Some((_, keys)) = keys.split_once("certificate") {
-                let listen = "listen = [\"127.0.0.1:0\"]\ncertificate";
-                let said = said(&format!("[tls]\n{listen}{keys}\n"));
-                assert!(said.starts_with(&format!("{}: ", words[0])), "{said}");
             }
         }
         for (password, words) in [

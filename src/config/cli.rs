@@ -91,6 +91,13 @@ pub enum Invocation {
     },
     /// `config show`: print each setting and where its value came from.
     Config(CommandLine, Output),
+    /// `healthcheck`: ask a running gateway whether it is ready.
+    Healthcheck {
+        /// Where the config of the running gateway comes from.
+        config: CommandLine,
+        /// `--live`: ask only whether it runs.
+        live: bool,
+    },
     /// `version`: print the version of the binary.
     Version,
 }
@@ -216,6 +223,14 @@ pub fn command() -> clap::Command {
                     config_command("show", "Each setting and where it came from").arg(output()),
                 ),
         )
+        .subcommand(
+            config_command("healthcheck", "Ask a running gateway whether it is ready").arg(
+                Arg::new("live")
+                    .long("live")
+                    .action(ArgAction::SetTrue)
+                    .help("Ask only whether it runs (/livez)"),
+            ),
+        )
         .subcommand(clap::Command::new("version").about("Print the version"))
 }
 
@@ -227,7 +242,7 @@ pub fn short_help() -> String {
      Try first:\n  \
      sluicegate demo                         everything in one process, with a page to click on\n  \
      sluicegate init                         write a config and a service of your own\n\n\
-     Then: dev, run, check, routes, topics, tap, config show, version.\n\
+     Then: dev, run, check, routes, topics, tap, config show, healthcheck, version.\n\
      `sluicegate COMMAND --help` says more.\n"
         .to_owned()
 }
@@ -267,6 +282,10 @@ impl Invocation {
                 let (_, matches) = matches.subcommand()?;
                 Self::Config(CommandLine::from_matches(matches), output_of(matches))
             }
+            "healthcheck" => Self::Healthcheck {
+                config: CommandLine::from_matches(matches),
+                live: matches.get_flag("live"),
+            },
             "version" => Self::Version,
             _ => return None,
         })

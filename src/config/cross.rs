@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use super::cross_cors;
 use super::cross_kafka;
+use super::cross_listen;
+use super::cross_tls;
 use super::diagnose::Findings;
 use super::memory::{memory_caps, memory_sum, memory_table};
 use super::origin::Origins;
@@ -13,7 +15,8 @@ use super::read::{Claim, ReadRoute};
 use super::sources::Sources;
 use super::unit::{KIB, MIB, show_size, show_time};
 use super::{
-    ClusterIndex, CommandRoute, Config, OWN_SEGMENT, QueryRoute, Segment, Settings, StreamRoute,
+    ClusterIndex, CommandRoute, Config, Listen, OWN_SEGMENT, QueryRoute, Segment, Settings,
+    StreamRoute,
 };
 use crate::model::{EventName, TopicName, overlap};
 
@@ -160,6 +163,7 @@ fn no_duplicates(before: &[Claim], claim: &Claim, findings: &mut Findings) {
 /// Runs every check between settings.
 pub(super) fn settings(s: &Settings, cpus: u16, from: &Origins, findings: &mut Findings) {
     listeners(s, from, findings);
+    cross_listen::places(s, from, findings);
     if s.kafka.bootstrap.is_empty() {
         let message = format!("{} names no broker", from.name("kafka.bootstrap"));
         findings.error(from.at("kafka.bootstrap"), message, "name one, or more");
@@ -256,15 +260,19 @@ impl OrderCheck<'_> {
 
 fn listeners(s: &Settings, from: &Origins, findings: &mut Findings) {
     let mut seen: Vec<(SocketAddr, &str)> = Vec::new();
-    let plain = s.listen.iter().map(|it| (*it, "listen"));
-    let secure = s.tls.listen.iter().map(|it| (*it, "tls.listen"));
+    let addresses = |all: &[Listen]| all.iter().flat_map(Listen::addresses).collect::<Vec<_>>();
+    let plain = addresses(&s.listen).into_iter().map(|it| (it, "listen"));
+    let secure = addresses(&s.tls.listen).into_iter();
+    let secure = secure.map(|it| (it, "tls.listen"));
     let admin = s.admin.listen.iter().map(|it| (*it, "admin.listen"));
-    for (address, key) in plain.chain(secure).chain(admin) {
-        // Client listeners may overlap: the kernel chooses the most specific address. The admin
-        // listener must not share its port, or clients could reach it.
+    let health = s.health.listen.iter().map(|it| (*it, "health.listen"));
+    for (address, key) in plain.chain(secure).chain(admin).chain(health) {
+        // Client listeners may overlap: the kernel chooses the most specific address. The admin and
+        // the health listener must not share their ports, or clients could reach them.
         let clash = seen.iter().find(|(other, _)| {
             let same = other.ip().to_canonical() == address.ip().to_canonical();
-            (same || key == "admin.listen") && overlap(other, &address)
+            let is_own = matches!(key, "admin.listen" | "health.listen");
+            (same || is_own) && overlap(other, &address)
         });
         if let Some((first, other)) = clash {
             let (other, name) = (from.name(other), from.name(key));
@@ -277,11 +285,16 @@ fn listeners(s: &Settings, from: &Origins, findings: &mut Findings) {
         }
         seen.push((address, key));
         let open = !address.ip().is_loopback();
-        if open && key == "admin.listen" {
-            let message = format!("the admin port at {address} would be open to others");
-            let help = "it has no authentication yet: use 127.0.0.1 or [::1], with a tunnel or a \
-                        proxy that authenticates in front of it, or \"none\"";
-            findings.error(from.at(key), message, help);
+        if key == "health.listen" {
+            continue; // It says too little to need authentication.
+        }
+        if key == "admin.listen" {
+            if open && s.admin.token.is_none() {
+                let message = format!("the admin port at {address} would be open to others");
+                let help = "set admin.token = { file = \"…\" }, or listen on 127.0.0.1 or [::1]; \
+                            for health checks from elsewhere use health.listen";
+                findings.error(from.at(key), message, help);
+            }
         } else if open && s.auth.is_none() {
             let message = format!(
                 "{} {address} is open to others without authentication",
@@ -295,30 +308,6 @@ fn listeners(s: &Settings, from: &Origins, findings: &mut Findings) {
     if s.listen.is_empty() && s.tls.listen.is_empty() {
         let help = "set listen = [\"127.0.0.1:8080\"]";
         findings.error(from.at("listen"), "there is no address to listen on", help);
-    }
-    match (&s.tls.certificate, &s.tls.key, s.tls.listen.is_empty()) {
-        (Some(_), Some(_), false) | (None, None, true) => {}
-        (Some(_), Some(_), true) => {
-            let help = "add tls.listen = [\"127.0.0.1:8443\"]";
-            let at = from.at("tls.certificate");
-            findings.error(at, "a certificate is set, but no address for HTTPS", help);
-        }
-        (None, None, false) => {
-            let message = "HTTPS needs `tls.certificate` and `tls.key`";
-            let help = "set both to PEM files: the certificate chain, and its key";
-            findings.error(from.at("tls.listen"), message, help);
-        }
-        (certificate, _, no_listener) => {
-            let missing = if certificate.is_none() {
-                "tls.certificate"
-            } else {
-                "tls.key"
-            };
-            let given = if no_listener { "tls.key" } else { "tls.listen" };
-            let at = from.at(given).or(from.at("tls.certificate"));
-            let help = format!("set {missing} to the PEM file");
-            findings.error(at, format!("HTTPS needs `{missing}`"), help);
-        }
     }
 }
 
@@ -348,6 +337,7 @@ fn shards(s: &Settings, cpus: u16, from: &Origins, findings: &mut Findings) {
 
 /// Checks the whole config: routes exist, the number of topics, CORS names, the memory sum.
 pub(super) fn whole(config: &Config, sources: &Sources, from: &Origins, findings: &mut Findings) {
+    cross_tls::server(&config.settings, &config.certificates, from, findings);
     if !config.has_routes() && !findings.any_error() {
         let (message, help) = ("there is nothing to serve: no routes", NO_ROUTES_HELP);
         if sources.to_serve {

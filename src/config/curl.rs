@@ -9,8 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use serde_json::{Value, json};
 
 use super::{
-    CommandMethod, CommandRoute, Condition, Config, Idempotency, ParamKind, ParamPlace, ParamRule,
-    Part, PathPattern, Segment, Settings, Template,
+    CommandMethod, CommandRoute, Condition, Config, Idempotency, Listen, ListenOn, ParamKind,
+    ParamPlace, ParamRule, Part, PathPattern, Segment, Settings, Template,
 };
 
 /// The curl command of one route.
@@ -43,11 +43,19 @@ pub fn curl_lines(config: &Config) -> Vec<CurlLine> {
 
 /// The URL of the first listener, with the options of curl that it needs.
 fn base(settings: &Settings) -> String {
-    match (settings.listen.first(), settings.tls.listen.first()) {
-        (Some(plain), _) => format!("http://{}", connectable(*plain)),
+    let first = |all: &[Listen]| all.iter().flat_map(Listen::addresses).next();
+    let unix = settings.listen.iter().find_map(|listen| match &listen.on {
+        ListenOn::Unix { path, .. } => Some(path),
+        _ => None,
+    });
+    match (first(&settings.listen), first(&settings.tls.listen), unix) {
+        (Some(plain), ..) => format!("http://{}", connectable(plain)),
         // `-k`: the certificate is for the name that clients use, which is not known here.
-        (None, Some(tls)) => format!("-k https://{}", connectable(*tls)),
-        (None, None) => "http://127.0.0.1:8080".into(),
+        (None, Some(tls), _) => format!("-k https://{}", connectable(tls)),
+        (None, None, Some(path)) => {
+            format!("--unix-socket {} http://localhost", path.display())
+        }
+        (None, None, None) => "http://127.0.0.1:8080".into(),
     }
 }
 
@@ -222,11 +230,14 @@ fn encoded(text: &str) -> String {
 
 /// Quotes a URL if a shell would expand a part of it.
 fn url(text: &str) -> String {
-    let needs_quotes = text.contains(['?', '&', '[', ']', '*']);
-    match text.strip_prefix("-k ") {
-        Some(rest) if needs_quotes => format!("-k {}", quoted(rest)),
-        None if needs_quotes => quoted(text),
-        _ => text.to_owned(),
+    let (options, url) = text.rsplit_once(' ').unwrap_or(("", text));
+    let url = match url.contains(['?', '&', '[', ']', '*']) {
+        true => quoted(url),
+        false => url.to_owned(),
+    };
+    match options {
+        "" => url,
+        options => format!("{options} {url}"),
     }
 }
 

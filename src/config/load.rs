@@ -37,7 +37,8 @@ impl Loaded {
     /// # Errors
     /// The report, with one error per reason.
     pub fn reject_for(mut self, reasons: impl IntoIterator<Item = Reason>) -> Result<Self, Report> {
-        for Reason { message, at } in reasons {
+        for Reason { message, key, at } in reasons {
+            let at = at.or_else(|| self.origins.at_key(&key?));
             self.add(Severity::Error, message, at);
         }
         match self.report.errors() {
@@ -69,7 +70,9 @@ impl Loaded {
 pub struct Reason {
     /// The problem, and what to do about it.
     pub message: String,
-    /// Byte range in the config file, if the reason concerns one value.
+    /// The key of the setting that it concerns, if it is one of the table of settings.
+    pub key: Option<String>,
+    /// Byte range in the config file, if it concerns a value that is no setting.
     pub at: Option<Range<usize>>,
 }
 
@@ -108,6 +111,8 @@ fn assemble(sources: &Sources, file: &ConfigFile, findings: &mut Findings) -> (C
 
     let mut reader = Reader::new(&file.name, text, findings);
     let headers = headers.map_or_else(HeaderNames::default, |it| reader.header_names(it));
+    let sections = reader.array(&mut top, "certificate", "tls");
+    let certificates = reader.certificates(sections);
     let sections = reader.array(&mut top, "cluster", "kafka");
     let clusters = reader.clusters(sections);
     let routes = routes(&mut reader, &mut top, &settings, &headers);
@@ -116,6 +121,7 @@ fn assemble(sources: &Sources, file: &ConfigFile, findings: &mut Findings) -> (C
     cross::settings(&settings, sources.cpus, &origins, findings);
     let config = Config {
         headers,
+        certificates,
         clusters,
         commands: routes.commands.into_iter().map(|it| it.route).collect(),
         queries: routes.queries.into_iter().map(|it| it.route).collect(),

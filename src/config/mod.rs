@@ -6,15 +6,19 @@
 //! A flag overrides the environment, which overrides the file, which overrides the default.
 //! [`Origins`] records which of them set each value.
 
+mod certificates;
 mod cli;
 mod cluster_index;
 mod clusters;
 mod cross;
 mod cross_cors;
 mod cross_kafka;
+mod cross_listen;
+mod cross_tls;
 mod curl;
 mod diagnose;
 pub mod kind;
+mod listen;
 mod load;
 mod memory;
 mod networks;
@@ -43,6 +47,7 @@ mod topic_commands;
 mod topics;
 pub mod unit;
 
+pub use certificates::{CERTIFICATES_MAX, CertificateFiles};
 pub use cli::{
     CommandLine, Invocation, NewTopics, Output, TapArgs, TopicsAction, colours, command, short_help,
 };
@@ -53,6 +58,7 @@ pub use cross_cors::CORS_NAMES_BYTES_MAX;
 pub use curl::{CurlLine, curl_lines};
 pub use diagnose::{Finding, Report, Severity};
 pub use kind::{BrokerAddress, SECRET_BYTES_MAX, SecretSource};
+pub use listen::{Listen, ListenOn};
 pub use load::{Loaded, Reason, load};
 pub use memory::{
     BARRIER_BYTES_MAX, BODY_CHECKS_MAX, CATCH_UP_PIECES_MAX, Cap, PAGES_BYTES_MAX,
@@ -69,9 +75,9 @@ pub use routes::{
     OWN_SEGMENT, OneWayStatus, Partitioner, QueryRoute, SchemaFile, Slow, Start, StreamRoute,
 };
 pub use settings::{
-    Admin, Apply, Auth, BATCH_BYTES_MAX, Cache, Commands, Cors, Http, Kafka, KafkaSasl, KafkaTls,
-    Log, LogFormat, LogLevel, Mechanism, ProxyHeader, Setting, Settings, Streams, TABLE,
-    TOPIC_IN_FLIGHT_BYTES_MIN, Tls,
+    Admin, Apply, Auth, BATCH_BYTES_MAX, Cache, ClientAuth, Commands, Cors, Health, Http, Kafka,
+    KafkaSasl, KafkaTls, Log, LogFormat, LogLevel, Mechanism, ProxyHeader, Setting, Settings,
+    Streams, TABLE, TOPIC_IN_FLIGHT_BYTES_MIN, Tls,
 };
 pub use show::{
     route_lines, routes_json, routes_text, settings_json, settings_text, verdict_json, verdict_text,
@@ -88,6 +94,8 @@ pub use unit::{show_size, show_time};
 pub struct Config {
     /// Names of the record headers that the gateway writes and reads.
     pub headers: HeaderNames,
+    /// Certificates besides the one of `settings.tls`, in the order of the file.
+    pub certificates: Vec<CertificateFiles>,
     /// Clusters besides the one of `settings.kafka`, in the order of the file.
     pub clusters: Vec<ClusterConfig>,
     /// Routes of `[[command]]`, in the order of the file.

@@ -97,6 +97,12 @@ impl Origins {
         }
     }
 
+    /// Byte range of the value of `key`, if it is the key of a setting and the file sets its value.
+    pub(super) fn at_key(&self, key: &str) -> Option<Range<usize>> {
+        let is_known = TABLE.iter().any(|it| it.key == key);
+        is_known.then(|| self.at(key)).flatten()
+    }
+
     /// The setting's name for messages, in the form it was set by: key, variable or flag.
     pub(super) fn name(&self, key: &str) -> String {
         let (index, origin) = self.by_key(key);

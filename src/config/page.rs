@@ -198,6 +198,18 @@ const ROUTE_KEYS: &[Keys] = &[
         ],
     ),
     (
+        "[[certificate]]",
+        &[
+            (
+                "certificate",
+                "Required. Certificate chain in PEM, the server's own first. Clients that ask for \
+                 one of its DNS names (SNI) get it; `*.example.com` stands for one label. Other \
+                 clients get `tls.certificate`.",
+            ),
+            ("key", "Required. Its private key in PEM."),
+        ],
+    ),
+    (
         "[[cluster]]",
         &[
             (

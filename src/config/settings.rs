@@ -12,9 +12,10 @@ use super::kind::{
     Address, Broker, BrokerAddress, Count, Cpus, FilePath, Kind, ListOf, Maybe, OneOf, Raw,
     SecretSource, SecretText, Switch, Text,
 };
+use super::listen::{Listen, ListenAddress};
 use super::networks::Cidr;
 use super::unit::{GIB, KIB, MIB, Size, Time};
-use crate::model::{Network, SHARDS_MAX};
+use crate::model::{CertificateName, Network, SHARDS_MAX};
 
 /// The largest `kafka.batch_bytes_max`, which bounds a record too.
 pub const BATCH_BYTES_MAX: usize = 512 * MIB;
@@ -184,6 +185,17 @@ pub enum Auth {
     None,
 }
 
+/// Whether clients show a certificate in the TLS handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// Clients are not asked for a certificate.
+    None,
+    /// Clients are asked for a certificate and may have none.
+    Optional,
+    /// Clients without a certificate are refused.
+    Required,
+}
+
 /// The header in which a proxy of `proxies` reports the address of its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxyHeader {
@@ -265,9 +277,12 @@ settings! {
     /// Every value that tunes the process, within bounds. Counts and sizes are for the whole
     /// process unless their row says otherwise.
     Settings {
-        /// Addresses for plain HTTP. Beyond loopback, `auth` must be set.
-        listen: Vec<SocketAddr> = vec![([127, 0, 0, 1], 8080).into()],
-            ListOf(Address, LISTENERS_MAX), Restart;
+        /// Addresses and Unix sockets for plain HTTP. Beyond loopback, `auth` must be set. Options
+        /// follow after a space. `mode=600` sets the permissions of a Unix socket; the default is
+        /// 660. With `proxy_protocol`, each connection must begin with a header of the PROXY
+        /// protocol, version 2, and come from one of `proxies` or by a Unix socket.
+        listen: Vec<Listen> = vec![SocketAddr::from(([127, 0, 0, 1], 8080)).into()],
+            ListOf(ListenAddress, LISTENERS_MAX), Restart;
         /// How clients are authenticated. It must be set for a listener beyond loopback: `none`
         /// makes every client anonymous.
         auth: Option<Auth> = None,
@@ -313,27 +328,63 @@ settings! {
     "TLS"
     /// TLS for connections from clients.
     tls "tls": Tls {
-        /// Addresses for HTTPS. Beyond loopback, `auth` must be set.
-        listen: Vec<SocketAddr> = vec![], ListOf(Address, LISTENERS_MAX), Restart;
+        /// Addresses and Unix sockets for HTTPS, as in `listen`. Beyond loopback, `auth` must be
+        /// set.
+        listen: Vec<Listen> = vec![], ListOf(ListenAddress, LISTENERS_MAX), Restart;
         /// Certificate chain in PEM, the server's own first.
         certificate: Option<PathBuf> = None, Maybe(FilePath, "no HTTPS"), Restart;
         /// The certificate's private key in PEM.
         key: Option<PathBuf> = None, Maybe(FilePath, "no HTTPS"), Restart;
+        /// Certificate authorities that may sign the certificates of clients, in PEM.
+        client_ca: Option<PathBuf> = None, Maybe(FilePath, "no client certificates"), Restart;
+        /// Whether clients show a certificate that an authority of `tls.client_ca` has signed.
+        /// `required` refuses clients without one in the handshake. `optional` lets them in without
+        /// an identity. A certificate of another authority is refused by both.
+        client_auth: ClientAuth = ClientAuth::None, OneOf(&[
+            ("none", ClientAuth::None),
+            ("optional", ClientAuth::Optional),
+            ("required", ClientAuth::Required),
+        ]), Restart;
+        /// Which name of a client's certificate is the client's identity: the whole subject as RFC
+        /// 4514 writes it (`CN=till-7,O=Example`), or the only DNS name, URI (a SPIFFE id) or
+        /// e-mail address of its subject alternative names. A certificate without such a name, or
+        /// with several, is refused in the handshake.
+        client_identity: CertificateName = CertificateName::Subject, OneOf(&[
+            ("subject", CertificateName::Subject),
+            ("dns", CertificateName::Dns),
+            ("uri", CertificateName::Uri),
+            ("email", CertificateName::Email),
+        ]), Restart;
         /// Time from accepting a connection to the end of its TLS handshake. After it, the
         /// connection is closed.
         handshake_timeout: Duration = s(10), Time(ms(100)..=s(300)), Reload;
+        /// Connections in their handshake, which takes some 20 kB each. Beyond it, new ones are
+        /// closed at once. Shards serve one handshake in each turn, so that clients with a
+        /// connection do not wait for them.
+        handshakes_max: usize = 10_000, Count(16..=1_000_000), Reload;
     }
 
     "Admin"
     /// The admin port: metrics, health and status.
     admin "admin": Admin {
-        /// Address of `/metrics`, `/livez`, `/readyz` and `/status`. Loopback only, because it has
-        /// no authentication.
+        /// Address of `/metrics`, `/livez`, `/readyz` and `/status`. Beyond loopback, `admin.token`
+        /// must be set.
         listen: Option<SocketAddr> = Some(([127, 0, 0, 1], 9464).into()),
             Maybe(Address, "no admin port"), Restart;
+        /// Token that clients of `/metrics` and `/status` must send, as `Authorization: Bearer` and
+        /// the token: at least 16 characters. Probes need none, and get the status and one boolean.
+        token: Option<SecretSource> = None, Maybe(SecretText, "no token"), Restart;
         /// Names that the `Host` header may have besides loopback's (protection against DNS
         /// rebinding).
         hosts: Vec<String> = vec![], ListOf(Text(253), 16), Restart;
+    }
+
+    "Health"
+    /// A port for health checkers, which anyone may reach.
+    health "health": Health {
+        /// Address of `/livez` and `/readyz` alone: the status and one boolean, without details. It
+        /// may be beyond loopback.
+        listen: Option<SocketAddr> = None, Maybe(Address, "no health port"), Restart;
     }
 
     "Kafka"

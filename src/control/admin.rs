@@ -1,10 +1,13 @@
 //! The admin port: `/metrics`, `/livez`, `/readyz`, `/status`. It is read-only: it reads no request
-//! body and changes nothing. A web page can reach it through its visitor's browser, so all but
-//! probes need a `Host` that is listed (protection against DNS rebinding).
+//! body and changes nothing. With `admin.token`, all but probes need the token. Without it the port
+//! is on loopback, where a web page can reach it through its visitor's browser, so all but probes
+//! need a `Host` that is listed (protection against DNS rebinding).
 //!
-//! Probes are the exception, because health checkers send any `Host`, or none (HAProxy's default is
-//! HTTP/1.0 without it). `/livez` and `/readyz` answer every client with the status and one
-//! boolean. The details need a listed `Host`.
+//! Probes are the exception, because health checkers send no token and any `Host`, or none
+//! (HAProxy's default is HTTP/1.0 without it). `/livez` and `/readyz` answer every client with the
+//! status and one boolean. The details need what the other pages need.
+//!
+//! The health port is the same without everything else: it has the probes, and never details.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -14,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -27,8 +31,9 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::health::{self, ANSWER_WAIT, HealthResponse, RouteNeeds};
 use super::process;
+use super::tls_status::TlsStatus;
 use crate::metrics::{self, Exposition, ShardReport};
-use crate::model::ShardId;
+use crate::model::{Secret, ShardId};
 
 /// Connections at one time. A further connection closes the one that has been idle longest, so a
 /// client that opens many cannot delay a probe.
@@ -47,19 +52,32 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// inbox is full, drop the sender. An answer after [`ANSWER_WAIT`] is ignored.
 pub type AskShard = Arc<dyn Fn(ShardId, oneshot::Sender<ShardReport>) + Send + Sync>;
 
+/// What a port answers, and to whom.
+#[derive(Clone, Debug)]
+pub enum AdminAccess {
+    /// The health port: probes without details, to anyone.
+    Probes,
+    /// All pages, to clients that know a name of the port: these, loopback's or its address.
+    Hosts(Vec<String>),
+    /// All pages, to clients with this token.
+    Token(Secret),
+}
+
 /// Settings of the admin port, and what it reports about.
 #[derive(Clone, Debug)]
 pub struct AdminSettings {
     /// The address to listen on. Port 0 takes a free port.
     pub listen: SocketAddr,
-    /// Names that `Host` may have, in addition to loopback names and the address itself.
-    pub hosts: Vec<String>,
+    /// What the port answers, and to whom.
+    pub access: AdminAccess,
     /// Number of shards of the process.
     pub shards: u16,
     /// The checks that each route needs, for `/readyz`.
     pub routes: Vec<RouteNeeds>,
     /// Returns the number of log lines dropped since the start.
     pub log_lines_dropped: fn() -> u64,
+    /// The state of TLS towards clients.
+    pub tls: Arc<TlsStatus>,
 }
 
 /// The admin port, bound and ready to serve.
@@ -249,14 +267,13 @@ type AdminResponse = Response<Full<Bytes>>;
 
 impl AdminState {
     async fn answer(&self, request: &Request<Incoming>) -> AdminResponse {
-        let is_listed = self.is_listed(request);
+        let refusal = self.refusal(request);
         if let Some(probe) = Probe::of(request.method(), request.uri().path()) {
-            let details = is_listed && request.method() != Method::OPTIONS;
+            let details = refusal.is_none() && request.method() != Method::OPTIONS;
             return self.probe(probe, details).await;
         }
-        if !is_listed {
-            let detail = "Host is not a name of this port; list it in admin.hosts";
-            return problem(StatusCode::MISDIRECTED_REQUEST, detail);
+        if let Some(refusal) = refusal {
+            return refusal;
         }
         if request.method() != Method::GET && request.method() != Method::HEAD {
             let mut answer = problem(StatusCode::METHOD_NOT_ALLOWED, "this port is read-only");
@@ -286,9 +303,33 @@ impl AdminState {
         json(response)
     }
 
-    /// Whether `Host` is a listed name of this port. Any other name that resolves to this address
-    /// may be an attacker's.
-    fn is_listed(&self, request: &Request<Incoming>) -> bool {
+    /// The answer to a client that may not see more than a probe without details.
+    fn refusal(&self, request: &Request<Incoming>) -> Option<AdminResponse> {
+        match &self.settings.access {
+            AdminAccess::Probes => {
+                let detail = "there are /livez and /readyz; the rest is on the admin port";
+                Some(problem(StatusCode::NOT_FOUND, detail))
+            }
+            AdminAccess::Hosts(names) if self.is_listed(request, names) => None,
+            AdminAccess::Hosts(_) => {
+                let detail = "Host is not a name of this port; list it in admin.hosts";
+                Some(problem(StatusCode::MISDIRECTED_REQUEST, detail))
+            }
+            AdminAccess::Token(token) if has_token(request, token) => None,
+            AdminAccess::Token(_) => {
+                let detail = "send the token of admin.token: `Authorization: Bearer …`";
+                let mut refusal = problem(StatusCode::UNAUTHORIZED, detail);
+                let scheme = HeaderValue::from_static("Bearer realm=\"admin\"");
+                let headers = refusal.headers_mut();
+                headers.insert(header::WWW_AUTHENTICATE, scheme);
+                Some(refusal)
+            }
+        }
+    }
+
+    /// Whether `Host` is one of these names, or another name of this port. Any other name that
+    /// resolves to this address may be an attacker's.
+    fn is_listed(&self, request: &Request<Incoming>, names: &[String]) -> bool {
         let from_target = request.uri().host();
         let from_header = || {
             let mut hosts = request.headers().get_all(header::HOST).iter();
@@ -304,7 +345,7 @@ impl AdminState {
         let listed = |name: &String| name.eq_ignore_ascii_case(host);
         host.eq_ignore_ascii_case("localhost")
             || bare.parse().is_ok_and(by_address)
-            || self.settings.hosts.iter().any(listed)
+            || names.iter().any(listed)
     }
 
     async fn reports(&self) -> Vec<Option<ShardReport>> {
@@ -329,10 +370,26 @@ impl AdminState {
         let stuck = health::stuck(&reports).len();
         let mut out = Exposition::default();
         let dropped = (self.settings.log_lines_dropped)();
-        process::read(self.since.elapsed(), reports.len(), stuck, dropped).expose(&mut out);
+        let mut metrics = process::read(self.since.elapsed(), reports.len(), stuck, dropped);
+        self.settings.tls.expose(&mut metrics);
+        metrics.expose(&mut out);
         health::expose(&reports, &mut out);
         answer(StatusCode::OK, metrics::CONTENT_TYPE, out.into_text())
     }
+}
+
+/// Whether the request has one `Authorization` field, with this bearer token (RFC 6750 2.1). The
+/// comparison takes as long for every token of the same length.
+fn has_token(request: &Request<Incoming>, token: &Secret) -> bool {
+    let mut fields = request.headers().get_all(header::AUTHORIZATION).iter();
+    let (Some(field), None) = (fields.next(), fields.next()) else {
+        return false;
+    };
+    let Some((scheme, given)) = field.as_bytes().split_at_checked("Bearer ".len()) else {
+        return false;
+    };
+    let equal = verify_slices_are_equal(given, token.expose().as_bytes());
+    scheme.eq_ignore_ascii_case(b"Bearer ") && equal.is_ok()
 }
 
 /// The host of `host[:port]`, with the brackets of an IPv6 address.
@@ -383,16 +440,26 @@ mod tests {
 
     /// Serves with `ask` while `client` runs. The client receives the port's address.
     fn serve<T>(ask: AskShard, client: impl AsyncFnOnce(SocketAddr) -> T) -> T {
+        let access = AdminAccess::Hosts(vec!["gate.example".into()]);
+        serve_to(access, ask, client)
+    }
+
+    fn serve_to<T>(
+        access: AdminAccess,
+        ask: AskShard,
+        client: impl AsyncFnOnce(SocketAddr) -> T,
+    ) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build();
         runtime.expect("a runtime").block_on(async {
             let settings = AdminSettings {
                 listen: ([127, 0, 0, 1], 0).into(),
-                hosts: vec!["gate.example".into()],
+                access,
                 shards: 2,
                 routes: Vec::new(),
                 log_lines_dropped: || 3,
+                tls: Arc::default(),
             };
             let admin = Admin::bind(settings, ask).await.expect("a free port");
             let address = admin.local_addr().expect("bound");
@@ -553,6 +620,64 @@ mod tests {
             }
         }
         assert!(talk(all_answer(), &get("/", "localhost")).contains(" 404 "));
+    }
+
+    #[test]
+    fn with_a_token_every_page_needs_it_and_no_host() {
+        let token = "s3cr3t-of-more-than-16-bytes";
+        let talk = |request: String| {
+            let access = AdminAccess::Token(Secret::new(token));
+            serve_to(access, all_answer(), async |address| {
+                exchange(address, &request).await
+            })
+        };
+        let get = |path: &str, host: &str, more: &str| {
+            format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{more}Connection: close\r\n\r\n")
+        };
+        let right = format!("Authorization: bearer {token}\r\n");
+        for host in ["10.1.2.3:9464", "localhost"] {
+            for path in ["/metrics", "/status"] {
+                let text = talk(get(path, host, &right));
+                assert!(text.starts_with("HTTP/1.1 200 "), "{path}: {text}");
+            }
+            let text = talk(get("/readyz", host, &right));
+            assert!(body(&text).contains("\"checks\":"), "{text}");
+        }
+        let wrong = [
+            String::new(),
+            right.replace(token, ""),
+            right.replace(token, &token[1..]),
+            right.replace("s3cr3t", "s3cr3T"),
+            right.replace("bearer", "Basic"),
+            format!("{right}{right}"),
+        ];
+        for wrong in &wrong {
+            for path in ["/metrics", "/status", "/other"] {
+                let text = talk(get(path, "localhost", wrong));
+                assert!(text.starts_with("HTTP/1.1 401 "), "{wrong}: {text}");
+                assert!(text.contains("www-authenticate: Bearer"), "{text}");
+            }
+            let text = talk(get("/readyz", "localhost", wrong));
+            assert_eq!(body(&text), r#"{"ready":true}"#, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_health_port_has_probes_without_details_and_nothing_else() {
+        let talk = |path: &str, method: &str| {
+            let request = get(path, "localhost").replacen("GET", method, 1);
+            serve_to(AdminAccess::Probes, all_answer(), async |address| {
+                exchange(address, &request).await
+            })
+        };
+        assert_eq!(body(&talk("/livez", "GET")), r#"{"live":true}"#);
+        assert_eq!(body(&talk("/readyz", "GET")), r#"{"ready":true}"#);
+        assert!(talk("/", "OPTIONS").starts_with("HTTP/1.1 200 "));
+        for path in ["/metrics", "/status", "/", "/livez/", "//livez"] {
+            let text = talk(path, "GET");
+            assert!(text.starts_with("HTTP/1.1 404 "), "{path}: {text}");
+        }
+        assert!(talk("/livez", "POST").starts_with("HTTP/1.1 404 "));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Signals of the process: three stop it, the others are logged and ignored. None has its default
-//! action, which would kill the process.
+//! Signals of the process: three stop it, SIGHUP renews certificates and keys, the others are
+//! logged and ignored. None has its default action, which would kill the process.
 
 use std::io;
 
@@ -57,7 +57,11 @@ impl Signals {
                 _ = self.interrupt.recv() => return Stop::Interrupt,
                 _ = self.quit.recv() => return Stop::Quit,
                 _ = self.hangup.recv() => {
-                    tracing::info!("SIGHUP ignored: settings and certificates need a restart");
+                    // What is renewed listens for the signal itself.
+                    tracing::info!(
+                        "SIGHUP: the files of certificates, authorities, key sets and API keys are \
+                         read again; settings, routes and limits need a restart"
+                    );
                 }
                 _ = self.user1.recv() => tracing::info!("SIGUSR1 ignored"),
                 _ = self.user2.recv() => tracing::info!("SIGUSR2 ignored"),

@@ -358,7 +358,8 @@ mod tests {
         };
         assert_eq!(loaded.report.render(false), "");
         let config = loaded.config;
-        assert_eq!(config.settings.listen, [addresses().gateways[1].listen]);
+        let listen = addresses().gateways[1].listen;
+        assert_eq!(config.settings.listen, [listen.into()]);
         let admin = config.settings.admin.listen;
         assert_eq!(admin, Some(addresses().gateways[1].admin));
         let origins = &config.settings.cors.origins;

@@ -67,7 +67,8 @@ pub fn refusals(loaded: &Loaded) -> Vec<Reason> {
                      its own, so name an address such as 127.0.0.1:9092; `run` uses the brokers of \
                      the config"
                 ),
-                at: place(loaded, index, "kafka.bootstrap"),
+                key: setting(config, index, "bootstrap"),
+                at: None,
             });
         }
         let (tls, sasl) = config.cluster_security(index);
@@ -76,24 +77,26 @@ pub fn refusals(loaded: &Loaded) -> Vec<Reason> {
             (sasl.mechanism.is_some(), "sasl.mechanism"),
         ];
         for (_, key) in security.into_iter().filter(|(is_set, _)| *is_set) {
-            let long = format!("kafka.{key}");
             reasons.push(Reason {
                 message: format!(
                     "{} is set, but the development broker has neither TLS nor SASL: use a config \
                      without it for `dev`",
                     keys.key(key)
                 ),
-                at: place(loaded, index, &long),
+                key: setting(config, index, key),
+                at: None,
             });
         }
     }
     reasons
 }
 
-/// Where the file sets a key of `[kafka]`. The keys of other clusters are named by their message.
-fn place(loaded: &Loaded, index: ClusterIndex, key: &str) -> Option<std::ops::Range<usize>> {
-    let is_default = loaded.config.cluster(index).is_none();
-    is_default.then(|| loaded.origins.at(key)).flatten()
+/// The setting that a key of a cluster is. Other clusters' keys are no settings: messages name them.
+fn setting(config: &Config, index: ClusterIndex, key: &str) -> Option<String> {
+    config
+        .cluster(index)
+        .is_none()
+        .then(|| format!("kafka.{key}"))
 }
 
 fn bootstrap(config: &Config, index: ClusterIndex) -> &[BrokerAddress] {
@@ -222,7 +225,11 @@ mod tests {
                 .message
                 .contains("kafka.bootstrap names kafka.example:9092")
         );
-        assert!(reasons[0].at.is_some(), "the file's line is known");
+        assert_eq!(
+            reasons[0].key.as_deref(),
+            Some("kafka.bootstrap"),
+            "its line is shown"
+        );
         let edge = "[[cluster]]\nname = \"edge\"\nbootstrap = [\"e:1\"]\n";
         let reasons = refusals(&loaded(edge));
         assert!(

@@ -44,6 +44,7 @@ mod prefer;
 mod problem;
 #[cfg(test)]
 mod properties;
+mod proxy_header;
 mod query;
 mod request;
 mod response;
@@ -76,6 +77,9 @@ pub use names::{is_credential, is_gateway_owned, is_hop_by_hop};
 pub use path::Path;
 pub use prefer::Prefer;
 pub use problem::{Fault, Member, PointedError, Problem, ProblemKind, Refusal};
+#[cfg(any(test, fuzzing))]
+pub use proxy_header::check_any_bytes as check_any_proxy_header;
+pub use proxy_header::{BadProxyHeader, ProxyHeader, ProxySource};
 pub use query::Query;
 pub use request::{Method, Request};
 pub use response::{Body, ReplyRules, Response};

@@ -73,6 +73,10 @@ labels! {
         Descriptors = "descriptors",
         /// One shard had no free socket slot.
         Sockets = "sockets",
+        /// The setting `tls.handshakes_max` was reached.
+        Handshakes = "handshakes",
+        /// The listener has the PROXY protocol, and the client is not one of `proxies`.
+        Proxy = "proxy",
     }
 
     /// Why the gateway ended a stream.

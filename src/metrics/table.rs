@@ -66,6 +66,13 @@ groups! {
         /// Log lines that were dropped because standard error was closed or full, or its reader was
         /// slow.
         log_lines_dropped: Counter = "log_lines_dropped_total",
+        /// How often certificates, keys and authorities of TLS towards clients were renewed.
+        tls_renewals: Counter = "tls_renewals_total",
+        /// How often their files had changed and could not be used. The earlier ones stayed in use.
+        tls_renewals_refused: Counter = "tls_renewals_refused_total",
+        /// When the first certificate towards clients expires, in seconds since 1970. 0 without
+        /// TLS.
+        tls_certificate_expiry: Gauge = "tls_certificate_expiry_timestamp_seconds",
     }
 
     /// Metrics without a route or topic.

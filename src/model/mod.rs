@@ -2,6 +2,7 @@
 //! beyond construction, comparison and conversion.
 
 mod address;
+mod client_certificate;
 mod command;
 mod etag;
 mod event_name;
@@ -21,6 +22,7 @@ mod time;
 mod topic;
 
 pub use address::overlap;
+pub use client_certificate::{CertificateName, ClientCertificate};
 pub use command::{CommandKey, CorrelationId, Fingerprint};
 pub use etag::Etag;
 pub use event_name::EventName;

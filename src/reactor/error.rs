@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use crate::model::ShardId;
 use crate::sys::RingError;
@@ -23,6 +24,14 @@ pub enum ReactorError {
         shard: ShardId,
         /// The text of the error.
         why: String,
+    },
+    /// A Unix socket could not be bound.
+    #[error("can't listen on unix:{}: {source}{}", path.display(), remedy(source))]
+    BindUnix {
+        /// The path of the config.
+        path: PathBuf,
+        /// The error that the kernel returned.
+        source: io::Error,
     },
     /// An address could not be bound.
     #[error("can't listen on {address}: {source}{}", remedy(source))]

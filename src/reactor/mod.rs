@@ -31,11 +31,12 @@ mod resolver;
 mod running;
 mod sockets;
 mod thread;
+mod unix_files;
 
 #[cfg(test)]
 mod tests;
 
 pub use clock::Clock;
 pub use error::ReactorError;
-pub use plan::{BACKLOG, Plan};
+pub use plan::{BACKLOG, Plan, UnixPlace};
 pub use running::{Running, Undelivered, Vitals, start};

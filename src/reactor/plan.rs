@@ -1,6 +1,7 @@
 //! The settings of the reactor, checked once before a thread starts.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::ReactorError;
@@ -10,6 +11,15 @@ use crate::model::SHARDS_MAX;
 /// `net.core.somaxconn`, 4096 by default.
 pub const BACKLOG: i32 = 4096;
 
+/// A Unix socket to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnixPlace {
+    /// The path of its file.
+    pub path: PathBuf,
+    /// The permissions of its file.
+    pub mode: u32,
+}
+
 /// Settings of the reactor. The defaults are those of `docs/config.md`; tests use smaller ones.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -18,6 +28,9 @@ pub struct Plan {
     /// Addresses to listen on. The index in this list is the
     /// [`ListenerId`](crate::shard::ListenerId). Port 0 is any free port, the same for all shards.
     pub listeners: Vec<SocketAddr>,
+    /// Unix sockets to listen on. Their [`ListenerId`](crate::shard::ListenerId)s follow those of
+    /// the addresses. All shards share the queue of each.
+    pub unix: Vec<UnixPlace>,
     /// Whether another process, such as the next version of this one, may share the ports. Then
     /// clients are refused until [`Running::accept`](super::Running::accept), because the kernel
     /// would give each process a share of them.
@@ -67,6 +80,7 @@ impl Default for Plan {
         Self {
             cpus: Vec::new(),
             listeners: Vec::new(),
+            unix: Vec::new(),
             reuse_port: false,
             vanished_after: Duration::from_secs(30),
             client_descriptors_max: u64::MAX,
@@ -101,7 +115,7 @@ impl Plan {
                 "no shard is left for clients",
             ),
             (
-                self.listeners.len() > 256,
+                self.listeners.len() + self.unix.len() > 256,
                 "more than 256 listening addresses",
             ),
             (

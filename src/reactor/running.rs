@@ -1,6 +1,7 @@
 //! The handle of `boot.rs` and the control thread to the running shards.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -10,7 +11,8 @@ use crossbeam_channel::{Sender, bounded};
 use super::mailbox::{ControlInbox, DriverCommand, Inbox, ShardHandle};
 use super::resolver::{RESOLVING_MAX, Resolver};
 use super::thread::{Common, run_shard};
-use super::{BACKLOG, Clock, Plan, ReactorError};
+use super::unix_files::UnixFile;
+use super::{BACKLOG, Clock, Plan, ReactorError, UnixPlace};
 use crate::model::{ShardId, overlap};
 use crate::shard::{ListenerId, Turn};
 use crate::sys::{Listener, Waker, probe};
@@ -86,6 +88,7 @@ where
         shards: Arc::clone(&common.shards),
         control: Arc::clone(&common.control),
         bound: Mutex::new(None),
+        unix: Mutex::default(),
         accepts: AtomicBool::new(false),
         threads: Mutex::new(Vec::new()),
     };
@@ -152,6 +155,8 @@ pub struct Running<M, C> {
     control: Arc<ControlInbox<C>>,
     /// Listeners that are bound and not yet given to the shards, by shard that accepts clients.
     bound: Mutex<Option<Vec<Bound>>>,
+    /// The files of the Unix sockets that are bound.
+    unix: Mutex<Vec<UnixFile>>,
     accepts: AtomicBool,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -192,8 +197,22 @@ impl<M: Send + 'static, C: Send + 'static> Running<M, C> {
             addresses[n] = address;
             taken.push(address);
         }
+        self.bind_unix(&mut sockets)?;
         *bound = Some(sockets);
         Ok(addresses)
+    }
+
+    /// Binds every Unix socket of the plan, and adds each to the listeners of all shards.
+    fn bind_unix(&self, sockets: &mut [Bound]) -> Result<(), ReactorError> {
+        let shared = self.plan.reuse_port;
+        let mut files = Vec::new();
+        for (n, place) in self.plan.unix.iter().enumerate() {
+            let id = u8::try_from(self.plan.listeners.len() + n).unwrap_or(u8::MAX);
+            let bound = bind_unix(place, ListenerId(id), shared, sockets);
+            files.push(bound.map_err(|source| unix_error(&place.path, source))?);
+        }
+        *self.unix.lock().unwrap_or_else(PoisonError::into_inner) = files;
+        Ok(())
     }
 
     fn bind_socket(
@@ -221,18 +240,32 @@ impl<M: Send + 'static, C: Send + 'static> Running<M, C> {
             return Err(ReactorError::Plan("no port is bound"));
         };
         for (id, listener) in sockets.iter().flatten() {
-            listener
-                .listen(BACKLOG)
-                .map_err(|source| ReactorError::Bind {
-                    address: self.plan.listeners[usize::from(id.0)],
-                    source,
-                })?;
+            let listening = listener.listen(BACKLOG);
+            listening.map_err(|source| self.bind_error(*id, source))?;
+        }
+        if self.plan.reuse_port {
+            let files = self.unix.lock().unwrap_or_else(PoisonError::into_inner);
+            for (file, place) in files.iter().zip(&self.plan.unix) {
+                let published = file.publish();
+                published.map_err(|source| unix_error(&place.path, source))?;
+            }
         }
         self.accepts.store(true, Ordering::Release);
         for (inbox, listeners) in self.with_clients().zip(sockets) {
             command(inbox, DriverCommand::Accept(listeners));
         }
         Ok(())
+    }
+
+    fn bind_error(&self, id: ListenerId, source: std::io::Error) -> ReactorError {
+        let index = usize::from(id.0);
+        match self.plan.listeners.get(index) {
+            Some(&address) => ReactorError::Bind { address, source },
+            None => {
+                let place = &self.plan.unix[index - self.plan.listeners.len()];
+                unix_error(&place.path, source)
+            }
+        }
     }
 
     fn with_clients(&self) -> impl Iterator<Item = &Inbox<M>> {
@@ -244,6 +277,9 @@ impl<M: Send + 'static, C: Send + 'static> Running<M, C> {
     /// then closes them. Connections stay open. Further calls have no effect.
     pub fn stop_accepting(&self) {
         if self.accepts.load(Ordering::Acquire) {
+            // A client that finds no file is refused, as one that finds no port.
+            let files = self.unix.lock().unwrap_or_else(PoisonError::into_inner);
+            files.iter().for_each(UnixFile::remove);
             self.command_all(|| DriverCommand::StopAccepting);
         }
     }
@@ -307,6 +343,30 @@ impl<M: Send + 'static, C: Send + 'static> Running<M, C> {
             let _ = thread.join();
         }
     }
+}
+
+/// Binds a Unix socket, and adds it to the listeners of all shards. Clients find it at once, unless
+/// it is shared with another process.
+fn bind_unix(
+    place: &UnixPlace,
+    id: ListenerId,
+    shared: bool,
+    sockets: &mut [Bound],
+) -> std::io::Result<UnixFile> {
+    let (file, listener) = UnixFile::bind(&place.path, place.mode, shared)?;
+    for sockets in sockets {
+        sockets.push((id, listener.try_clone()?));
+    }
+    if !shared {
+        listener.listen(BACKLOG)?;
+        file.publish()?;
+    }
+    Ok(file)
+}
+
+fn unix_error(path: &Path, source: std::io::Error) -> ReactorError {
+    let path = path.to_owned();
+    ReactorError::BindUnix { path, source }
 }
 
 /// Sorts addresses so that a wide address precedes those it includes: `[::]`, `0.0.0.0`, others.

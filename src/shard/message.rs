@@ -19,6 +19,7 @@ use crate::model::{
 use crate::route::{Failure, Refused};
 use crate::schema::{BodyCheck, Verdict};
 use crate::sse::StreamQuestion;
+use crate::tls::Acceptor;
 
 use super::snapshot::{ClusterId, Snapshot, TopicId};
 
@@ -40,6 +41,8 @@ pub enum Message {
 pub enum ShardMessage {
     /// Serve this from now on. The first one is the start.
     Load(Arc<Snapshot>),
+    /// Accept TLS clients with this from now on.
+    Tls(Acceptor),
     /// Report. Answered by [`ControlMessage::Report`] with the same number.
     Ask(u64),
     /// The process is about to stop and reports that it is not ready. Requests are still executed,

@@ -47,7 +47,7 @@ pub use message::{
 };
 pub use random::RandomKey;
 pub use registry::{NumbersExhausted, Registry};
-pub use setup::{ClusterSecurity, ShardSetup};
+pub use setup::{ClusterSecurity, ListenerKind, ShardSetup};
 pub use snapshot::{ClusterId, CommandPlan, Layout, QueryPlan, Snapshot, StreamPlan, TopicId};
 pub use topic_plan::TopicPlan;
 pub use totals::ClientTotals;
@@ -101,7 +101,9 @@ impl Shard {
                     cx.outputs.control.push(report);
                 }
                 Message::Shard(ShardMessage::Stop) => cx.outputs.ended = true,
-                Message::Shard(ShardMessage::Leave | ShardMessage::Drain { .. })
+                Message::Shard(
+                    ShardMessage::Tls(_) | ShardMessage::Leave | ShardMessage::Drain { .. },
+                )
                 | Message::Home(_)
                 | Message::Projection(..)
                 | Message::Edge(..) => unloaded.early.push((from, message)),

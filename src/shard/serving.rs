@@ -9,7 +9,7 @@ use crate::model::{ExchangeId, Instant, Now, ShardId};
 
 use super::deferred::Deferred;
 use super::difference::difference;
-use super::edge::{Edge, EdgeContext};
+use super::edge::{Edge, EdgeContext, EdgeListeners};
 use super::home::{BrokerSockets, Cluster, Home};
 use super::io::{Io, Outputs, Part, SocketEvent, SocketId};
 use super::labels::names;
@@ -49,6 +49,7 @@ impl Serving {
         let ShardSetup {
             me,
             key,
+            listeners,
             tls,
             security,
             totals,
@@ -63,7 +64,7 @@ impl Serving {
             edge: Edge::new(
                 me,
                 snapshot.clone(),
-                tls.take(),
+                EdgeListeners::new(listeners.clone(), tls.take()),
                 totals.clone(),
                 random,
                 now,
@@ -320,6 +321,7 @@ impl Serving {
     fn on_shard_message<I: Io>(&mut self, message: ShardMessage, cx: &mut TurnContext<'_, I>) {
         match message {
             ShardMessage::Load(snapshot) => self.load(&snapshot),
+            ShardMessage::Tls(acceptor) => self.edge.set_acceptor(acceptor),
             ShardMessage::Ask(number) => {
                 let report = Box::new(self.report(cx.now));
                 self.out.to_control(ControlMessage::Report(number, report));

@@ -6,7 +6,6 @@ use crate::kafka::{Entropy, Sasl};
 use crate::model::ShardId;
 use crate::tls::{Acceptor, Connector};
 
-use super::io::ListenerId;
 use super::random::RandomKey;
 use super::totals::ClientTotals;
 
@@ -17,12 +16,27 @@ pub struct ShardSetup {
     pub me: ShardId,
     /// All its randomness: hash seeds, jitter, the idempotency hashes of commands without a key.
     pub key: RandomKey,
-    /// The first listener that speaks TLS, and its certificate. Listeners before it are plain.
-    pub tls: Option<(ListenerId, Acceptor)>,
+    /// How connections of each listener begin, by [`ListenerId`](super::ListenerId). Those of
+    /// listeners that are not in the list begin with HTTP.
+    pub listeners: Arc<[ListenerKind]>,
+    /// What TLS listeners accept clients with.
+    pub tls: Option<Acceptor>,
     /// What connections to each cluster need, by `ClusterId`.
     pub security: Vec<ClusterSecurity>,
     /// What clients use, summed over all shards of the process.
     pub totals: Arc<ClientTotals>,
+}
+
+/// How the connections of a listener begin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ListenerKind {
+    /// With a TLS handshake.
+    pub tls: bool,
+    /// With a header of the PROXY protocol, before anything else.
+    pub proxy_protocol: bool,
+    /// The listener is a Unix socket: its clients are on this machine, and have the permission to
+    /// connect.
+    pub is_unix: bool,
 }
 
 /// What connections to one cluster need, read and ready: files are read before a shard is made.

@@ -6,6 +6,7 @@
 //! stream begins or ends, and when a request or response does not fit into one turn. A request that
 //! is read and answered in one turn changes none.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Shared by the shards of one process.
@@ -17,6 +18,8 @@ pub struct ClientTotals {
     refused: AtomicU64,
     /// Open event streams, which also count as connections.
     pub(super) streams: Total,
+    /// Connections in their TLS handshake.
+    handshakes: Total,
     /// Bytes of partially received requests, and of requests pipelined behind a waiting one.
     pub(super) request_bytes: Total,
     /// Bytes of responses that sockets have not taken.
@@ -38,6 +41,24 @@ impl ClientTotals {
             self.refused.fetch_add(1, Ordering::Relaxed);
         }
         taken
+    }
+}
+
+/// A place of one of the connections in their TLS handshake. Dropping it gives the place back.
+#[derive(Debug)]
+pub(super) struct HandshakePlace(Arc<ClientTotals>);
+
+impl HandshakePlace {
+    /// Takes one of `max` places. `None` if all are taken.
+    pub(super) fn take(totals: &Arc<ClientTotals>, max: usize) -> Option<Self> {
+        let taken = totals.handshakes.take(max);
+        taken.then(|| Self(totals.clone()))
+    }
+}
+
+impl Drop for HandshakePlace {
+    fn drop(&mut self) {
+        self.0.handshakes.give_back();
     }
 }
 
@@ -92,6 +113,15 @@ mod tests {
         assert_eq!((taken, total.get(), total.take(250)), (250, 250, false));
         total.give_back();
         assert!(total.take(250));
+    }
+
+    #[test]
+    fn a_handshake_gives_its_place_back_however_it_ends() {
+        let totals = Arc::new(ClientTotals::default());
+        let first = HandshakePlace::take(&totals, 1).expect("free");
+        assert!(HandshakePlace::take(&totals, 1).is_none());
+        drop(first);
+        assert!(HandshakePlace::take(&totals, 1).is_some());
     }
 
     #[test]

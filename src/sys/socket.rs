@@ -1,8 +1,9 @@
-//! TCP sockets for a shard: non-blocking, without SIGPIPE, without Nagle's algorithm.
+//! TCP and Unix sockets for a shard: non-blocking, without SIGPIPE, without Nagle's algorithm.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::net::{
@@ -50,6 +51,26 @@ impl Listener {
         socket.listen(backlog)?;
         socket.set_reuse_port(true)?;
         Ok(Self(socket))
+    }
+
+    /// Binds a Unix socket to a path at which there is no file. Clients are refused until
+    /// [`Self::listen`].
+    ///
+    /// # Errors
+    /// The kernel's error, such as a folder that this process may not write to.
+    pub fn bind_unix(path: &Path) -> io::Result<Self> {
+        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM.cloexec(), None)?;
+        socket.bind(&socket2::SockAddr::unix(path)?)?;
+        Ok(Self(socket))
+    }
+
+    /// Another descriptor of the same socket and queue, for another shard: a Unix socket has no
+    /// SO_REUSEPORT.
+    ///
+    /// # Errors
+    /// No descriptor is free.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
     }
 
     /// Starts to queue clients. Further calls have no effect.
@@ -182,12 +203,16 @@ impl Socket {
         u64::try_from(self.0.as_raw_fd()).unwrap_or_default()
     }
 
-    /// The address of the other end.
+    /// The address of the other end. A client of a Unix socket has no address; it is on this
+    /// machine, so its address is loopback's with port 0.
     ///
     /// # Errors
     /// `NotConnected` if the connection has already ended.
     pub fn peer(&self) -> io::Result<SocketAddr> {
         let address = rustix::net::getpeername(&self.0)?.ok_or(io::ErrorKind::NotConnected)?;
+        if address.address_family() == AddressFamily::UNIX {
+            return Ok((Ipv4Addr::LOCALHOST, 0).into());
+        }
         SocketAddr::try_from(address).map_err(Into::into)
     }
 

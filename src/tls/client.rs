@@ -1,15 +1,13 @@
 //! The client side of TLS, towards brokers.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs;
-use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, ClientConnection, Connection, RootCertStore};
-use rustls_pki_types::{ServerName, UnixTime};
+use rustls_pki_types::ServerName;
 
+use super::wall::Wall;
 use super::{Session, TlsError, pem};
 use crate::model::Now;
 
@@ -20,18 +18,6 @@ pub enum Roots<'a> {
     Given(&'a [u8]),
     /// The system's bundle. Certificates of obsolete kinds in it are ignored.
     System(&'a [u8]),
-}
-
-/// The wall time for checking certificates: that of the turn, because pure rooms read no clock. All
-/// sessions of a [`Connector`] share it; [`Session::connect`] sets it.
-#[derive(Debug, Default)]
-struct Wall(AtomicU64);
-
-impl TimeProvider for Wall {
-    fn current_time(&self) -> Option<UnixTime> {
-        let millis = Duration::from_millis(self.0.load(Ordering::Relaxed));
-        Some(UnixTime::since_unix_epoch(millis))
-    }
 }
 
 /// TLS settings of one cluster: trusted authorities and the client certificate. All its connections
@@ -86,12 +72,11 @@ impl Session {
     /// # Errors
     /// `host` is not a name that a certificate can have.
     pub fn connect(connector: &Connector, host: &str, now: Now) -> Result<Self, TlsError> {
-        let wall = u64::try_from(now.wall.0).unwrap_or(0);
-        connector.wall.0.store(wall, Ordering::Relaxed);
+        connector.wall.set(now);
         let name = ServerName::try_from(host.to_owned());
         let name = name.map_err(|_| TlsError::Name(host.to_owned()))?;
         let inner = ClientConnection::new(connector.config.clone(), name)?;
-        Ok(Self::over(Connection::Client(inner)))
+        Ok(Self::over(Connection::Client(inner), None))
     }
 }
 
@@ -105,7 +90,7 @@ mod tests {
 
     use super::*;
     use crate::model::{Instant, UnixMillis};
-    use crate::tls::{Acceptor, Blame};
+    use crate::tls::{Acceptor, Blame, TicketKeys};
 
     /// A CA, and a certificate signed by it with its key, in PEM.
     struct Made {
@@ -140,8 +125,9 @@ mod tests {
     const NOW: Now = at(1_800_000_000_000);
 
     fn server(made: &Made) -> Session {
-        let acceptor = Acceptor::from_pem(made.chain.as_bytes(), made.key.as_bytes());
-        Session::new(&acceptor.expect("they fit")).expect("a session")
+        let tickets = TicketKeys::new(&[7; 32]);
+        let acceptor = Acceptor::from_pem(made.chain.as_bytes(), made.key.as_bytes(), tickets);
+        Session::new(&acceptor.expect("they fit"), false, NOW).expect("a session")
     }
 
     fn client(ca: &str, host: &str, now: Now) -> Session {
@@ -231,7 +217,7 @@ mod tests {
                 pem::key(made.key.as_bytes()).expect("a key"),
             );
         let inner = rustls::ServerConnection::new(Arc::new(config.expect("they fit")));
-        Session::over(Connection::Server(inner.expect("a session")))
+        Session::over(Connection::Server(inner.expect("a session")), None)
     }
 
     #[test]

@@ -5,13 +5,24 @@
 //! [`Connector`] one towards a broker.
 
 mod client;
+mod client_authorities;
 mod pem;
 mod server;
+mod server_certificate;
+#[cfg(test)]
+mod server_tests;
 mod session;
+mod tickets;
+mod wall;
+mod x509;
 
 pub use client::{Connector, Roots};
-pub use server::Acceptor;
+pub use client_authorities::ClientAuthorities;
+pub use server::{Acceptor, HTTP2};
+pub use server_certificate::ServerCertificate;
 pub use session::Session;
+pub use tickets::{TICKET_KEY_AGE_MAX, TicketKeys};
+pub use x509::CertificateFields;
 
 /// Why TLS could not be set up or has failed.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +36,20 @@ pub enum TlsError {
     /// Certificate and key do not match, or the other end violated the protocol (RFC 8446).
     #[error(transparent)]
     Protocol(#[from] rustls::Error),
+    /// A certificate has fields that cannot be read (RFC 5280 4.1), or a name with control
+    /// characters.
+    #[error("its first certificate is malformed")]
+    Unreadable,
+    /// A certificate's time was over this many days ago.
+    #[error("it expired {0} days ago")]
+    Expired(i64),
+    /// A certificate's time begins in this many days.
+    #[error("it is not valid yet, for another {0} days")]
+    NotYetValid(i64),
+    /// A client's certificate does not have exactly one name of the kind that is the client's
+    /// identity.
+    #[error("its certificate has no name that could be its identity, or several")]
+    Unnamed,
     /// The host is neither a DNS name nor an address.
     #[error("`{0}` is no name that a certificate could be for")]
     Name(String),

@@ -3,165 +3,135 @@
 use std::sync::Arc;
 
 use rustls::crypto::aws_lc_rs;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{Connection, ServerConfig, ServerConnection};
 
-use super::{Session, TlsError, pem};
+use super::client_authorities::ClientAuthorities;
+use super::server_certificate::{ByName, ServerCertificate};
+use super::tickets::TicketKeys;
+use super::wall::Wall;
+use super::{Session, TlsError};
+use crate::model::{CertificateName, Now};
 
-/// A certificate with its TLS settings, shared by all sessions that it starts.
+/// The names of protocols in ALPN (RFC 7301 6, RFC 9113 3.1).
+const HTTP1: &[u8] = b"http/1.1";
+/// HTTP/2.
+pub const HTTP2: &[u8] = b"h2";
+
+/// TLS settings towards clients: certificates, authorities of clients, and the keys of session
+/// tickets. A snapshot: the control thread makes another one when files or keys change, and
+/// sessions keep the one that they began with.
 #[derive(Clone, Debug)]
-pub struct Acceptor(Arc<ServerConfig>);
+pub struct Acceptor {
+    /// Offers HTTP/1.1.
+    http1: Arc<ServerConfig>,
+    /// Offers HTTP/2 too.
+    http2: Arc<ServerConfig>,
+    wall: Arc<Wall>,
+    authorities: Option<ClientAuthorities>,
+}
 
 impl Acceptor {
-    /// Creates an acceptor from a PEM chain and a PEM private key (PKCS#8, PKCS#1 or SEC1). ALPN
-    /// offers `http/1.1`.
+    /// Creates an acceptor. Clients get `default`, or the certificate of `others` for the name that
+    /// they ask for. Without `authorities`, clients are not asked for a certificate.
+    ///
+    /// # Errors
+    /// rustls rejects the settings, which has never been seen.
+    pub fn new(
+        default: &ServerCertificate,
+        others: &[ServerCertificate],
+        authorities: Option<ClientAuthorities>,
+        tickets: TicketKeys,
+    ) -> Result<Self, TlsError> {
+        let wall = Arc::new(Wall::default());
+        let provider = aws_lc_rs::default_provider().into();
+        let verifier = authorities.as_ref().map_or_else(
+            WebPkiClientVerifier::no_client_auth,
+            ClientAuthorities::verifier,
+        );
+        let mut config = ServerConfig::builder_with_details(provider, wall.clone())
+            .with_safe_default_protocol_versions()?
+            .with_client_cert_verifier(verifier)
+            .with_cert_resolver(Arc::new(ByName::new(default, others)));
+        config.ticketer = Arc::new(tickets);
+        // Sessions are resumed by tickets only: a store would need a lock that all shards share.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        let (http1, http2) = both(config);
+        Ok(Self {
+            http1,
+            http2,
+            wall,
+            authorities,
+        })
+    }
+
+    /// Creates an acceptor with one certificate, for any client.
     ///
     /// # Errors
     /// A text has no certificate or key, or they do not match.
-    pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, TlsError> {
-        let (chain, key) = (pem::certificates(chain)?, pem::key(key)?);
-        let mut config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_single_cert(chain, key)?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self(Arc::new(config)))
-    }
-}
-
-impl Session {
-    /// Starts a session that waits for the client's first bytes.
-    ///
-    /// # Errors
-    /// rustls rejects its own configuration.
-    pub fn new(acceptor: &Acceptor) -> Result<Self, TlsError> {
-        let inner = ServerConnection::new(acceptor.0.clone())?;
-        Ok(Self::over(Connection::Server(inner)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::{IoSlice, Read as _, Write as _};
-
-    use rustls::pki_types::ServerName;
-    use rustls::{ClientConfig, ClientConnection, RootCertStore};
-
-    use super::*;
-    use crate::tls::session::OUTGOING_BYTES_MAX;
-
-    fn client_and_session() -> (ClientConnection, Session) {
-        let made = rcgen::generate_simple_self_signed(["localhost".into()]).expect("a certificate");
-        let key = made.signing_key.serialize_pem();
-        let acceptor = Acceptor::from_pem(made.cert.pem().as_bytes(), key.as_bytes());
-        let session = Session::new(&acceptor.expect("they fit")).expect("a session");
-        let mut roots = RootCertStore::empty();
-        roots.add(made.cert.der().clone()).expect("a root");
-        let config = ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let name = ServerName::try_from("localhost").expect("a name");
-        (
-            ClientConnection::new(Arc::new(config), name).expect("a client"),
-            session,
+    pub fn from_pem(chain: &[u8], key: &[u8], tickets: TicketKeys) -> Result<Self, TlsError> {
+        Self::new(
+            &ServerCertificate::from_pem(chain, key)?,
+            &[],
+            None,
+            tickets,
         )
     }
 
-    /// Moves bytes both ways until none are left, `piece` bytes at a time towards the server.
-    fn exchange_bytes(
-        client: &mut ClientConnection,
-        session: &mut Session,
-        piece: usize,
-    ) -> Vec<u8> {
-        let mut plain = Vec::new();
-        loop {
-            let mut up = Vec::new();
-            while client.wants_write() {
-                client.write_tls(&mut up).expect("memory");
-            }
-            for part in up.chunks(piece) {
-                session
-                    .on_bytes(part, &mut plain)
-                    .expect("a well-behaved client");
-            }
-            let down = session.outgoing().to_vec();
-            session.on_sent(down.len());
-            if up.is_empty() && down.is_empty() {
-                return plain;
-            }
-            let mut rest = &down[..];
-            while !rest.is_empty() {
-                client.read_tls(&mut rest).expect("memory");
-                client.process_new_packets().expect("a well-behaved server");
-            }
+    /// The same settings with other keys of tickets.
+    #[must_use]
+    pub fn with_tickets(&self, tickets: TicketKeys) -> Self {
+        let mut config = (*self.http1).clone();
+        config.ticketer = Arc::new(tickets);
+        let (http1, http2) = both(config);
+        Self {
+            http1,
+            http2,
+            ..self.clone()
         }
     }
+}
 
-    #[test]
-    fn plaintext_crosses_both_ways_however_the_ciphertext_is_cut() {
-        for piece in [1, 7, 16_000] {
-            let (mut client, mut session) = client_and_session();
-            client
-                .writer()
-                .write_all(b"GET / HTTP/1.1\r\n\r\n")
-                .expect("memory");
-            assert_eq!(
-                exchange_bytes(&mut client, &mut session, piece),
-                b"GET / HTTP/1.1\r\n\r\n"
-            );
-            let slices = [IoSlice::new(b"data: one\n"), IoSlice::new(b"\n")];
-            assert_eq!(session.take(&slices), 11);
-            exchange_bytes(&mut client, &mut session, piece);
-            let mut got = [0; 11];
-            client.reader().read_exact(&mut got).expect("it arrived");
-            assert_eq!(&got, b"data: one\n\n");
+/// The settings that offer HTTP/1.1, and those that offer HTTP/2 before it.
+fn both(mut config: ServerConfig) -> (Arc<ServerConfig>, Arc<ServerConfig>) {
+    config.alpn_protocols = vec![HTTP1.to_vec()];
+    let http1 = Arc::new(config.clone());
+    config.alpn_protocols.insert(0, HTTP2.to_vec());
+    (http1, Arc::new(config))
+}
+
+impl Session {
+    /// Starts a session that waits for the client's first bytes. `offer_http2`: the client may
+    /// choose HTTP/2 by ALPN.
+    ///
+    /// # Errors
+    /// rustls rejects its own configuration.
+    pub fn new(acceptor: &Acceptor, offer_http2: bool, now: Now) -> Result<Self, TlsError> {
+        acceptor.wall.set(now);
+        let config = if offer_http2 {
+            &acceptor.http2
+        } else {
+            &acceptor.http1
+        };
+        let inner = ServerConnection::new(config.clone())?;
+        let authorities = acceptor.authorities.as_ref();
+        // Without authorities no client shows a certificate, and the choice does not matter.
+        let named_by = authorities.map_or(CertificateName::Subject, ClientAuthorities::named_by);
+        Ok(Self::over(Connection::Server(inner), Some(named_by)))
+    }
+
+    /// Whether the client may stay connected under the authorities of another acceptor: it has no
+    /// certificate, or one that they have signed.
+    ///
+    /// A session that was resumed by a ticket needs the question too: rustls does not look at the
+    /// certificate of the first handshake again.
+    #[must_use]
+    pub fn is_trusted_by(&self, acceptor: &Acceptor, now: Now) -> bool {
+        if self.client_certificate().is_none() {
+            return true;
         }
-    }
-
-    /// RFC 8446 5.1: a chunk of a stream (head, frames, end) is one record of at most 2^14 bytes.
-    #[test]
-    fn slices_of_one_offer_share_records() {
-        let (mut client, mut session) = client_and_session();
-        exchange_bytes(&mut client, &mut session, 16_000);
-        let frames = vec![b'x'; (1 << 14) - 8];
-        let slices = [
-            IoSlice::new(b"3ff8\r\n"),
-            IoSlice::new(&frames[..1000]),
-            IoSlice::new(&frames[1000..]),
-            IoSlice::new(b"\r\n"),
-        ];
-        assert_eq!(session.take(&slices), 1 << 14);
-        let record = session.outgoing();
-        let len = usize::from(u16::from_be_bytes([record[3], record[4]]));
-        assert_eq!(record.len(), 5 + len, "one record and no more");
-    }
-
-    #[test]
-    fn a_slow_socket_bounds_what_is_taken() {
-        let (mut client, mut session) = client_and_session();
-        exchange_bytes(&mut client, &mut session, 16_000);
-        let megabyte = vec![b'x'; 1 << 20];
-        let taken = session.take(&[IoSlice::new(&megabyte)]);
-        assert_eq!(taken, OUTGOING_BYTES_MAX);
-        assert_eq!(session.take(&[IoSlice::new(&megabyte)]), 0);
-        session.on_sent(session.outgoing().len());
-        assert_eq!(session.room(), OUTGOING_BYTES_MAX);
-    }
-
-    #[test]
-    fn what_is_no_certificate_is_named() {
-        let error = Acceptor::from_pem(b"hello", b"hello").expect_err("no PEM");
-        assert!(matches!(error, TlsError::Certificate(_)), "{error}");
-    }
-
-    #[test]
-    fn a_peer_that_speaks_plain_http_gets_an_alert() {
-        let (_, mut session) = client_and_session();
-        let mut plain = Vec::new();
-        session
-            .on_bytes(b"GET / HTTP/1.1\r\n\r\n", &mut plain)
-            .expect_err("that is no TLS");
-        assert!(plain.is_empty() && !session.outgoing().is_empty());
+        let chain = self.shown_chain();
+        let authorities = acceptor.authorities.as_ref();
+        authorities.is_some_and(|it| it.have_signed(chain, now))
     }
 }

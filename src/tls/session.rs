@@ -3,9 +3,12 @@
 use std::io::{IoSlice, Read as _, Write as _};
 
 use rustls::Connection;
+use rustls_pki_types::CertificateDer;
 use smallvec::SmallVec;
 
 use super::TlsError;
+use super::x509::CertificateFields;
+use crate::model::{CertificateName, ClientCertificate, Identity};
 
 /// Most bytes of ciphertext that wait for a slow socket, per connection.
 pub(super) const OUTGOING_BYTES_MAX: usize = 64 * 1024;
@@ -20,17 +23,31 @@ pub struct Session {
     outgoing: Vec<u8>,
     sent: usize,
     sent_total: u64,
+    client: Client,
+}
+
+/// What a session knows of its client.
+#[derive(Debug)]
+enum Client {
+    /// The handshake is not complete. At the end, this name of a certificate becomes the client's
+    /// identity. `None`: this end is the client.
+    Unknown(Option<CertificateName>),
+    /// The client has no certificate.
+    Anonymous,
+    Certified(Box<ClientCertificate>),
 }
 
 impl Session {
-    /// Starts a session. Bytes to send at once are in [`Self::outgoing`].
-    pub(super) fn over(mut inner: Connection) -> Self {
+    /// Starts a session. Bytes to send at once are in [`Self::outgoing`]. `named_by`: which name of
+    /// a client's certificate is the client's identity, at a server.
+    pub(super) fn over(mut inner: Connection, named_by: Option<CertificateName>) -> Self {
         inner.set_buffer_limit(None); // `room` is the limit: what is taken is encrypted at once.
         let mut session = Self {
             inner,
             outgoing: Vec::new(),
             sent: 0,
             sent_total: 0,
+            client: Client::Unknown(named_by),
         };
         session.drain();
         session
@@ -56,6 +73,7 @@ impl Session {
             let processed = self.inner.process_new_packets();
             self.drain();
             let state = processed?;
+            self.identify()?;
             if state.plaintext_bytes_to_read() > 0 {
                 let start = plain.len();
                 plain.resize(start + state.plaintext_bytes_to_read(), 0);
@@ -69,6 +87,50 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// Reads the client's certificate once the handshake is complete.
+    fn identify(&mut self) -> Result<(), TlsError> {
+        let Client::Unknown(Some(named_by)) = self.client else {
+            return Ok(());
+        };
+        if self.inner.is_handshaking() {
+            return Ok(());
+        }
+        let chain = self.inner.peer_certificates();
+        self.client = match chain.and_then(<[_]>::first) {
+            None => Client::Anonymous,
+            Some(own) => {
+                let fields = CertificateFields::read(own).ok_or(TlsError::Unreadable)?;
+                let name = fields.only_name(named_by).ok_or(TlsError::Unnamed)?;
+                Client::Certified(Box::new(ClientCertificate {
+                    identity: Identity::new(ClientCertificate::ISSUER, name),
+                    valid_until: fields.valid_until,
+                }))
+            }
+        };
+        Ok(())
+    }
+
+    /// The client's certificate, if it has shown one. `None` until the handshake is complete.
+    #[must_use]
+    pub const fn client_certificate(&self) -> Option<&ClientCertificate> {
+        match &self.client {
+            Client::Certified(certificate) => Some(certificate),
+            Client::Unknown(_) | Client::Anonymous => None,
+        }
+    }
+
+    /// The certificates that the other end has shown, its own first.
+    pub(super) fn shown_chain(&self) -> &[CertificateDer<'static>] {
+        self.inner.peer_certificates().unwrap_or_default()
+    }
+
+    /// The protocol that both ends have agreed on (ALPN). `None` until the handshake is complete.
+    #[must_use]
+    pub fn protocol(&self) -> Option<&[u8]> {
+        let protocol = self.inner.alpn_protocol();
+        protocol.filter(|_| !self.is_handshaking())
     }
 
     /// Plaintext bytes that [`Self::take`] accepts now.

@@ -20,3 +20,5 @@ pub mod schema;
 pub mod shape;
 #[path = "../../src/sse/mod.rs"]
 pub mod sse;
+#[path = "../../src/tls/x509.rs"]
+pub mod x509;

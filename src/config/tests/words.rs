@@ -353,7 +353,7 @@ fn errors_of_flags_and_environment_name_them() {
 
     error: `SLUICEGATE_LISTEN`: `8080` has no address: "127.0.0.1:8080" or "0.0.0.0:8080"?
      |
-     = help: a list of at most 16: ip:port such as 127.0.0.1:8080 or [::]:8080; port 0 takes any free one
+     = help: a list of at most 16: ip:port such as 127.0.0.1:8080 or [::]:8080 (port 0: any free one), localhost:port, or unix:/path
 
     error: `--shards`: 0 is out of bounds
      |
@@ -361,7 +361,7 @@ fn errors_of_flags_and_environment_name_them() {
 
     error: `--tls-listen`: `x` is not an IP address and a port
      |
-     = help: a list of at most 16: ip:port such as 127.0.0.1:8080 or [::]:8080; port 0 takes any free one
+     = help: a list of at most 16: ip:port such as 127.0.0.1:8080 or [::]:8080 (port 0: any free one), localhost:port, or unix:/path
     "#);
 }
 

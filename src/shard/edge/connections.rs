@@ -101,7 +101,7 @@ impl Connections {
         self.streams
     }
 
-    pub(super) fn totals(&self) -> &ClientTotals {
+    pub(super) const fn totals(&self) -> &Arc<ClientTotals> {
         &self.totals
     }
 

@@ -6,10 +6,13 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::config::Http as HttpSettings;
-use crate::http::{Connection, Drain, Drained, HeaderTable, Limits, Received};
+use crate::http::{
+    Connection, Drain, Drained, HeaderTable, Limits, ProxyHeader, ProxySource, Received,
+};
 use crate::model::{ExchangeId, Instant};
 use crate::shard::ciphertext::Flushed;
 use crate::shard::io::{Io, SocketId};
+use crate::shard::totals::HandshakePlace;
 
 use super::phase::Phase;
 use super::transport::{Sent, Transport};
@@ -37,6 +40,10 @@ pub(super) struct Http1 {
     /// The address of the client's end.
     peer: IpAddr,
     transport: Transport,
+    /// The header of the PROXY protocol that is awaited.
+    proxy_header: Option<Box<ProxyHeader>>,
+    /// The place among the connections in their handshake, until that is complete.
+    handshake: Option<HandshakePlace>,
     decoder: Connection,
     phase: Phase,
     /// The open exchange. An HTTP/1.1 connection has one at most.
@@ -75,6 +82,8 @@ impl Http1 {
             socket,
             peer,
             transport,
+            proxy_header: None,
+            handshake: None,
             decoder: Connection::new(),
             phase: Phase::Reading,
             exchange: None,
@@ -121,20 +130,57 @@ impl Http1 {
 
     // What is received.
 
-    /// Turns received bytes into plaintext. Returns false if TLS failed; the alert then waits to be
-    /// sent.
+    /// Turns received bytes into plaintext. `None` if TLS failed, and the alert then waits to be
+    /// sent; or if the header of the PROXY protocol is malformed.
     pub(super) fn decrypt<'b>(
         &mut self,
         bytes: &'b [u8],
         plain: &'b mut Vec<u8>,
     ) -> Option<&'b [u8]> {
-        match &mut self.transport {
+        let bytes = self.read_proxy_header(bytes)?;
+        let decrypted = match &mut self.transport {
             Transport::Plain => Some(bytes),
             Transport::Tls(session) => {
                 plain.clear();
                 session.on_bytes(bytes, plain).is_ok().then_some(&plain[..])
             }
+        };
+        if self.handshake.is_some() && !self.is_handshaking() {
+            self.handshake = None;
         }
+        decrypted
+    }
+
+    /// Reads the header of the PROXY protocol, if one is expected, and takes over the client's
+    /// address. Returns the bytes behind it; `None` if it is malformed.
+    fn read_proxy_header<'b>(&mut self, bytes: &'b [u8]) -> Option<&'b [u8]> {
+        let Some(header) = &mut self.proxy_header else {
+            return Some(bytes);
+        };
+        let Some((taken, source)) = header.on_bytes(bytes).ok()? else {
+            return Some(&[]);
+        };
+        self.proxy_header = None;
+        if let ProxySource::Client(address) = source {
+            self.peer = address.ip();
+        }
+        Some(&bytes[taken..])
+    }
+
+    /// A handshake begins, which has this place until it is complete or the connection ends.
+    pub(super) fn begin_handshake(&mut self, place: HandshakePlace) {
+        self.handshake = Some(place);
+    }
+
+    /// Before the client's first byte comes a header of the PROXY protocol.
+    pub(super) fn expect_proxy_header(&mut self) {
+        self.proxy_header = Some(Box::default());
+    }
+
+    /// Whether the client has yet to finish what comes before its first request: the header of the
+    /// PROXY protocol, and the TLS handshake.
+    pub(super) fn is_handshaking(&self) -> bool {
+        self.proxy_header.is_some() || self.transport.is_handshaking()
     }
 
     /// Looks for a whole request in what was kept and `input`.
@@ -360,7 +406,7 @@ impl Http1 {
         self.deadline = match (self.phase, self.started) {
             (Phase::Discarding | Phase::Lingering, _) => now.after(DISCARD_TIME),
             // Until the handshake is done, the deadline that the accept has set applies.
-            (Phase::Reading, None) if self.transport.is_handshaking() => self.deadline,
+            (Phase::Reading, None) if self.is_handshaking() => self.deadline,
             (Phase::Reading, None) => {
                 let idle_since = *self.idle_since.get_or_insert(now);
                 idle_since.after(settings.idle_timeout)
@@ -380,7 +426,7 @@ impl Http1 {
         let stalled = self.stalled.map(|since| since.after(write_timeout));
         match stalled {
             None => self.deadline,
-            Some(at) if self.transport.is_handshaking() => at.min(self.deadline),
+            Some(at) if self.is_handshaking() => at.min(self.deadline),
             Some(at) if self.phase.has_exchange() => at.min(self.deadline),
             Some(at) => at,
         }

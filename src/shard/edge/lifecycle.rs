@@ -11,8 +11,8 @@ use crate::shard::io::{Io, ListenerId, Part, SocketId};
 use crate::shard::message::EdgeMessage;
 use crate::shard::random::SecureRandom;
 use crate::shard::snapshot::Snapshot;
-use crate::shard::totals::ClientTotals;
-use crate::tls::{Acceptor, Session};
+use crate::shard::totals::{ClientTotals, HandshakePlace};
+use crate::tls::Acceptor;
 
 use super::answers::Answers;
 use super::clients::Clients;
@@ -20,6 +20,7 @@ use super::connections::Kind;
 use super::context::EdgeContext;
 use super::http1::Http1;
 use super::leaving::Leaving;
+use super::listeners::EdgeListeners;
 use super::phase::Phase;
 use super::requests::{BecomesStream, Requests};
 use super::site::Site;
@@ -34,8 +35,7 @@ const TIMERS_MAX: usize = 256;
 /// The clients of one shard.
 #[derive(Debug)]
 pub(in crate::shard) struct Edge {
-    /// For listeners that speak TLS; those before it speak plain HTTP.
-    tls: Option<(ListenerId, Acceptor)>,
+    listeners: EdgeListeners,
     turns: Turns,
     requests: Requests,
     answers: Answers,
@@ -46,7 +46,7 @@ impl Edge {
     pub(in crate::shard) fn new(
         me: ShardId,
         snapshot: Arc<Snapshot>,
-        tls: Option<(ListenerId, Acceptor)>,
+        listeners: EdgeListeners,
         totals: Arc<ClientTotals>,
         mut random: SecureRandom,
         now: Now,
@@ -54,7 +54,7 @@ impl Edge {
         let site = Site::new(snapshot);
         let clients = Clients::new(me, totals, site.http().write_timeout, now.mono);
         Self {
-            tls,
+            listeners,
             turns: Turns::new(site, clients),
             streams: Streams::new(FastRandom::new(random.seed())),
             requests: Requests::new(me, random),
@@ -65,6 +65,11 @@ impl Edge {
     /// Takes over another snapshot's routes. An open exchange keeps what its answer needs.
     pub(in crate::shard) fn load(&mut self, snapshot: Arc<Snapshot>) {
         self.turns.load(Site::new(snapshot));
+    }
+
+    /// Accepts TLS clients with this from now on. Open connections keep what they began with.
+    pub(in crate::shard) fn set_acceptor(&mut self, acceptor: Acceptor) {
+        self.listeners.set_acceptor(acceptor);
     }
 
     /// Sets the wall time of this turn.
@@ -91,32 +96,43 @@ impl Edge {
         cx: &mut EdgeContext<'_, I>,
     ) {
         cx.metrics.general.connections_accepted.bump();
-        let transport = match &self.tls {
-            Some((first, acceptor)) if listener.0 >= first.0 => match Session::new(acceptor) {
-                Ok(session) => Transport::Tls(Box::new(session)),
-                Err(_) => return cx.close.push(socket),
-            },
-            _ => Transport::Plain,
-        };
         let settings = &self.turns.site.snapshot.config.settings;
-        let totals = self.turns.clients.connections.totals();
-        if !totals.take_connection(settings.http.connections_max) {
-            let general = &mut cx.metrics.general;
-            general.connections_closed.bump(CloseReason::Refused);
-            general.connections_refused.bump(AcceptRefusal::Connections);
+        let listeners = &self.listeners;
+        if !listeners.admits(listener, peer.ip(), &settings.proxies) {
+            return refuse(socket, AcceptRefusal::Proxy, cx);
+        }
+        let Some(transport) = listeners.transport(listener, false, cx.now) else {
             return cx.close.push(socket);
+        };
+        let totals = self.turns.clients.connections.totals();
+        let is_proxied = listeners.has_proxy_header(listener);
+        let mut handshake = None;
+        if is_proxied || matches!(transport, Transport::Tls(_)) {
+            handshake = HandshakePlace::take(totals, settings.tls.handshakes_max);
+            if handshake.is_none() {
+                return refuse(socket, AcceptRefusal::Handshakes, cx);
+            }
+        }
+        if !totals.take_connection(settings.http.connections_max) {
+            return refuse(socket, AcceptRefusal::Connections, cx);
         }
         let patience = match transport {
-            Transport::Plain => settings.http.idle_timeout,
-            Transport::Tls(_) => settings.tls.handshake_timeout,
+            Transport::Plain if !is_proxied => settings.http.idle_timeout,
+            Transport::Plain | Transport::Tls(_) => settings.tls.handshake_timeout,
         };
         let now = cx.now.mono;
-        let http1 = Box::new(Http1::new(
+        let mut http1 = Box::new(Http1::new(
             (socket, peer.ip()),
             transport,
             now,
             now.after(patience),
         ));
+        if let Some(place) = handshake {
+            http1.begin_handshake(place);
+        }
+        if is_proxied {
+            http1.expect_proxy_header();
+        }
         self.turns.clients.connections.add(http1, cx.metrics);
     }
 
@@ -295,4 +311,12 @@ impl Edge {
         self.streams
             .drain(until, &self.turns.clients.connections, cx.now.mono);
     }
+}
+
+/// Closes a connection before a byte is read.
+fn refuse<I>(socket: SocketId, why: AcceptRefusal, cx: &mut EdgeContext<'_, I>) {
+    let general = &mut cx.metrics.general;
+    general.connections_closed.bump(CloseReason::Refused);
+    general.connections_refused.bump(why);
+    cx.close.push(socket);
 }

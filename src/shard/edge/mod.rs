@@ -34,6 +34,7 @@ mod http1;
 mod inputs;
 mod leaving;
 mod lifecycle;
+mod listeners;
 mod phase;
 mod requests;
 mod responder;
@@ -49,3 +50,4 @@ mod turns;
 
 pub(super) use context::EdgeContext;
 pub(super) use lifecycle::Edge;
+pub(super) use listeners::EdgeListeners;

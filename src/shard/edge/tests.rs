@@ -161,6 +161,7 @@ impl World {
         let shard = Shard::new(ShardSetup {
             me: ME,
             key: RandomKey::new([7; 32]),
+            listeners: [].into(),
             tls: None,
             security: vec![ClusterSecurity { tls, sasl, entropy }],
             totals: Arc::new(ClientTotals::default()),

@@ -8,7 +8,7 @@ use super::*;
 use crate::kafka::{Address, DirectoryRole, Settings};
 use crate::model::{Instant, TopicName, UnixMillis};
 use crate::shard::io::Part;
-use crate::tls::{Acceptor, Roots};
+use crate::tls::{Acceptor, Roots, TicketKeys};
 
 const SOCKET: SocketId = SocketId {
     slot: 3,
@@ -74,7 +74,9 @@ fn ground(host: &str, certified: &str) -> Ground {
     let named = CertificateParams::new(vec![certified.to_owned()]).expect("a name");
     let chain = named.signed_by(&key, &Issuer::new(params, ca_key));
     let chain = chain.expect("a certificate").pem();
-    let acceptor = Acceptor::from_pem(chain.as_bytes(), key.serialize_pem().as_bytes());
+    let key = key.serialize_pem();
+    let tickets = TicketKeys::new(&[7; 32]);
+    let acceptor = Acceptor::from_pem(chain.as_bytes(), key.as_bytes(), tickets);
     let settings = Settings {
         bootstrap: vec![Address {
             host: host.into(),
@@ -98,7 +100,7 @@ fn ground(host: &str, certified: &str) -> Ground {
             ..Pipe::default()
         },
         outputs: Outputs::default(),
-        broker: Session::new(&acceptor.expect("they fit")).expect("a session"),
+        broker: Session::new(&acceptor.expect("they fit"), false, NOW).expect("a session"),
     }
 }
 

@@ -192,3 +192,160 @@ fn a_gateway_that_shares_its_port_listens_when_it_can_answer() {
     gateway.wait_serving();
     assert_eq!(gateway.get("/x/none").status, 404);
 }
+
+/// A client of a Unix socket.
+impl crate::client::Transport for std::os::unix::net::UnixStream {
+    fn wait_at_most(&mut self, time: std::time::Duration) {
+        self.set_read_timeout(Some(time)).expect("a socket");
+    }
+}
+
+fn get_unix(path: &std::path::Path, target: &str) -> crate::client::Response {
+    let socket = std::os::unix::net::UnixStream::connect(path).expect("it listens");
+    let mut connection = crate::client::Connection::over(Box::new(socket));
+    connection.ask(&Request::get(target))
+}
+
+/// Clients of a Unix socket reach all shards, and the file is there as long as the gateway listens.
+#[test]
+fn unix_sockets_are_listened_on_and_left_tidy() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("s");
+    let app = App::new(development());
+    app.produce(&app.items).keyed([("a", "1")]);
+    let listen = format!("listen = [\"127.0.0.1:0\", \"unix:{}\"]", path.display());
+    let config = app
+        .config(2, "")
+        .replacen("listen = [\"127.0.0.1:0\"]", &listen, 1);
+    let mut first = Gateway::launch(&config);
+    first.wait_serving();
+    first.wait_until(&Request::get("/items/a"), |it| it.text() == "1");
+    for _ in 0..64 {
+        assert_eq!(get_unix(&path, "/items/a").text(), "1");
+    }
+    let socket = std::os::unix::net::UnixStream::connect(&path).expect("it listens");
+    let connection = crate::client::Connection::over(Box::new(socket));
+    let mut events = Events::over(connection, Request::get("/events/live"));
+    events.wait_for_id();
+    app.produce(&app.events).partition(0).values(["by a path"]);
+    assert_eq!(events.next().data, "by a path");
+
+    // A second process finds it in use.
+    let (_folder, file) = config_file(&config);
+    let file = file.to_str().expect("UTF-8");
+    let (code, _, said) = run_to_end(&["run", "--config", file], &[]);
+    assert_eq!(code, 69, "{said}");
+    assert!(said.contains("unix:") && said.contains("in use"), "{said}");
+
+    // After a crash the file is left behind, and the next process takes its place.
+    first.kill_9();
+    assert!(path.exists());
+    let mut second = Gateway::launch(&config);
+    second.wait_serving();
+    assert_eq!(get_unix(&path, "/items/none").status, 404);
+    second.terminate();
+    assert_eq!(second.wait().code(), Some(0));
+    assert!(!path.exists(), "an orderly end removes it");
+}
+
+/// With `--reuse-port`, the next process takes the path when it is ready, and no request fails.
+#[test]
+fn unix_sockets_pass_from_one_process_to_the_next() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("s");
+    let app = App::new(development());
+    app.produce(&app.items).keyed([("a", "1")]);
+    let listen = format!("listen = [\"unix:{}\"]", path.display());
+    let config = app
+        .config(1, "")
+        .replacen("listen = [\"127.0.0.1:0\"]", &listen, 1);
+    let mut first = Gateway::launch_with(&config, &["--reuse-port"]);
+    first.wait_said_text("serving");
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let asks = scope.spawn(|| {
+            let mut asked = 0;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                assert_eq!(get_unix(&path, "/items/a").text(), "1");
+                asked += 1;
+            }
+            asked
+        });
+        let second = Gateway::launch_with(&config, &["--reuse-port"]);
+        second.wait_said_text("serving");
+        first.terminate();
+        assert_eq!(first.wait().code(), Some(0));
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        let asked = asks.join().expect("no request fails");
+        assert!(asked > 10, "{asked} requests are no load");
+        assert!(path.exists(), "it is the second's");
+        println!("{asked} requests by a Unix socket over two processes, 0 failed");
+    });
+}
+
+/// The header of the PROXY protocol comes before everything, in any pieces.
+#[test]
+fn unix_sockets_with_a_proxy_header() {
+    use std::io::{Read as _, Write as _};
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("s");
+    let app = App::new(development());
+    app.produce(&app.items).keyed([("a", "1")]);
+    let listen = format!(
+        "listen = [\"127.0.0.1:0\", \"unix:{} proxy_protocol\"]",
+        path.display()
+    );
+    let more = "[tls]\nhandshake_timeout = \"500ms\"\n";
+    let config = app
+        .config(1, "")
+        .replacen("listen = [\"127.0.0.1:0\"]", &listen, 1)
+        + more;
+    let gateway = Gateway::start(&config);
+    gateway.wait_until(&Request::get("/items/a"), |it| it.text() == "1");
+    let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c".to_vec();
+    header.extend_from_slice(&[192, 0, 2, 7, 10, 0, 0, 1, 0x12, 0x34, 0x01, 0xbb]);
+    let request = b"GET /items/a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let whole = [&header[..], request].concat();
+    let talk = |pieces: &[&[u8]]| {
+        let mut socket = std::os::unix::net::UnixStream::connect(&path).expect("it listens");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        for piece in pieces {
+            let _ = socket.write_all(piece);
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        let mut answer = Vec::new();
+        let _ = socket.read_to_end(&mut answer);
+        String::from_utf8(answer).expect("UTF-8")
+    };
+    assert!(talk(&[&whole]).starts_with("HTTP/1.1 200 "));
+    for at in 0..=header.len() + 1 {
+        let answer = talk(&[&whole[..at], &whole[at..]]);
+        assert!(answer.starts_with("HTTP/1.1 200 "), "cut at {at}: {answer}");
+    }
+    // No header, another version, and a header that never ends: closed without a word.
+    assert_eq!(talk(&[request]), "");
+    assert_eq!(
+        talk(&[b"PROXY TCP4 192.0.2.7 10.0.0.1 1 2\r\n", request]),
+        ""
+    );
+    assert_eq!(talk(&[&header[..20]]), "");
+}
+
+#[test]
+fn localhost_is_both_loopback_addresses() {
+    let app = App::new(development());
+    let port = free_port().port();
+    let listen = format!("listen = [\"localhost:{port}\"]");
+    let config = app
+        .config(1, "")
+        .replacen("listen = [\"127.0.0.1:0\"]", &listen, 1);
+    let gateway = Gateway::launch(&config);
+    gateway.wait_serving();
+    let get = Request::get("/items/none");
+    assert_eq!(ask(([127, 0, 0, 1], port).into(), &get).status, 404);
+    if TcpListener::bind("[::1]:0").is_ok() {
+        let loopback = SocketAddr::new(std::net::Ipv6Addr::LOCALHOST.into(), port);
+        assert_eq!(ask(loopback, &get).status, 404);
+    }
+}

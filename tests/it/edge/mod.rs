@@ -1,7 +1,9 @@
 //! Every scenario on the development broker, and tests that need no cluster or a broken one.
 
+mod admin_access;
 mod barriers;
 mod brokers;
+mod certificates;
 mod cors;
 mod denied;
 mod early_answers;
@@ -21,6 +23,7 @@ mod schemas;
 mod signals;
 mod soak;
 mod tls;
+mod tls_matrix;
 mod two_clusters;
 
 /// Every scenario of `scenarios/` on the development broker.

@@ -28,7 +28,7 @@ fn signals_that_ask_for_no_end_are_ignored_at_any_time() {
         );
     }
     for gateway in [&waiting, &serving] {
-        gateway.wait_said_text("SIGHUP ignored");
+        gateway.wait_said_text("SIGHUP: the files of certificates");
         gateway.wait_said_text("SIGUSR1 ignored");
         gateway.wait_said_text("SIGUSR2 ignored");
     }

@@ -210,6 +210,7 @@ impl Peer {
             let setup = ShardSetup {
                 me: ShardId(n),
                 key: key_of(seed + u64::from(n)),
+                listeners: [].into(),
                 tls: None,
                 security: snapshot
                     .cluster_indexes()
