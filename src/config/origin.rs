@@ -85,12 +85,8 @@ impl Origins {
         (index, &self.each[index])
     }
 
-    /// Byte range for a finding about the setting `key`, if the file sets its value.
-    ///
-    /// # Panics
-    /// No setting has this key.
-    #[must_use]
-    pub fn at(&self, key: &str) -> Option<Range<usize>> {
+    /// Byte range for a finding about `key`, if the file sets its value.
+    pub(super) fn at(&self, key: &str) -> Option<Range<usize>> {
         match self.by_key(key).1 {
             Origin::File { at, .. } => Some(at.clone()),
             _ => None,
