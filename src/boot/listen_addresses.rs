@@ -20,11 +20,11 @@ pub fn foreign_addresses(loaded: &Loaded) -> Vec<Reason> {
         ("tls.listen", of(&settings.tls.listen)),
         (
             "admin.listen",
-            settings.admin.listen.iter().map(|it| it.ip()).collect(),
+            settings.admin.listen.iter().map(SocketAddr::ip).collect(),
         ),
         (
             "health.listen",
-            settings.health.listen.iter().map(|it| it.ip()).collect(),
+            settings.health.listen.iter().map(SocketAddr::ip).collect(),
         ),
     ];
     let mut reasons = Vec::new();

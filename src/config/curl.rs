@@ -231,9 +231,10 @@ fn encoded(text: &str) -> String {
 /// Quotes a URL if a shell would expand a part of it.
 fn url(text: &str) -> String {
     let (options, url) = text.rsplit_once(' ').unwrap_or(("", text));
-    let url = match url.contains(['?', '&', '[', ']', '*']) {
-        true => quoted(url),
-        false => url.to_owned(),
+    let url = if url.contains(['?', '&', '[', ']', '*']) {
+        quoted(url)
+    } else {
+        url.to_owned()
     };
     match options {
         "" => url,
