@@ -85,6 +85,9 @@ labels! {
         Client = "client",
         /// The subscriber fell behind the window.
         Slow = "slow",
+        /// The client did not take a page of changes within 10 s while other streams waited for
+        /// memory.
+        Page = "page",
         /// The client's credential expired, or the route was removed.
         Revoked = "revoked",
         /// The process is draining before its end.

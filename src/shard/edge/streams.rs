@@ -224,6 +224,10 @@ impl Streams {
                 (StreamEnd::Slow, CloseReason::Served)
             }
             Delivery::Failed => (StreamEnd::Failed, CloseReason::Served),
+            Delivery::Stalled => {
+                let ending = (StreamEnd::Page, CloseReason::Timeout);
+                return self.close(socket, ending, clients, cx);
+            }
             Delivery::Closed => {
                 let ending = (StreamEnd::Client, CloseReason::Client);
                 return self.close(socket, ending, clients, cx);
