@@ -5,13 +5,17 @@
 mod cpus;
 mod descriptors;
 mod healthcheck;
+mod listen_addresses;
 mod listeners;
+mod live;
 mod readiness;
 mod renewal;
 mod schemas;
 mod security;
 mod server_tls;
+mod start_lines;
 mod stderr;
+mod tap_lines;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -40,13 +44,16 @@ use crate::sys::{allowed_cpus, descriptor_limit, descriptors_allowed, raise_desc
 use crate::tls::TlsError;
 
 pub use healthcheck::healthcheck;
+pub use listen_addresses::foreign_addresses;
+pub use live::{LiveError, LiveReport, ask_clusters, create_topics, tap};
+pub use start_lines::log_start;
 pub use stderr::{flush_log, print_stderr, start_log};
+pub use tap_lines::tap_line;
 
 use cpus::Placement;
 use descriptors::{Crowding, Descriptors};
 use listeners::Listeners;
 use readiness::{LISTENING, may_serve, needs, open_checks};
-use server_tls::ServerTls;
 
 /// How often the reports are checked while topics load or clients leave.
 const READY_EVERY: Duration = Duration::from_millis(20);
@@ -255,7 +262,7 @@ pub fn run(config: Config) -> Result<(), BootError> {
         Signals::listen().map_err(system("listen for signals"))?
     };
     let config = Arc::new(config);
-    let server_tls = ServerTls::new(&config)?;
+    let server_tls = server_tls::ServerTls::new(&config)?;
     let security = security::all(&config)?;
     let schemas = schemas::all(&config)?;
     let allowed = allowed_cpus().map_err(system("ask for this process's CPUs"))?;
@@ -293,7 +300,16 @@ pub fn run(config: Config) -> Result<(), BootError> {
         ..Plan::default()
     };
     let tls = server_tls.as_ref().map(|tls| tls.acceptor().clone());
-    let totals = Arc::new(ClientTotals::default());
+    #[cfg(feature = "planted")]
+    if std::env::var_os("PLANT_PANICS").is_some() {
+        crate::model::plant_panics();
+    }
+    let seed = security::random_bytes()?;
+    let half = |from: usize| {
+        let bytes = seed.iter().skip(from).take(8);
+        bytes.fold(0, |key, byte| key << 8 | u64::from(*byte))
+    };
+    let totals = Arc::new(ClientTotals::new([half(0), half(8)]));
     let make = (0..shards).map(|n| {
         let (listeners, tls) = (kinds.clone(), tls.clone());
         let key = RandomKey::new(security::random_bytes()?);
@@ -381,7 +397,7 @@ impl Control {
     async fn run(
         self: Arc<Self>,
         mut signals: Signals,
-        tls: Option<ServerTls>,
+        tls: Option<server_tls::ServerTls>,
     ) -> Result<(), BootError> {
         let tls = tls.map(|tls| {
             self.tls_status.on_start(tls.first_to_end().0);

@@ -35,7 +35,7 @@ mod unanswered;
 pub use location::{CommandLocation, LocatedCommand};
 pub use open::{
     Admission, Answered, AnsweredWaiter, Attempt, Expired, Limit, NewWaiter, OpenCommands,
-    OpenLimits, OpenStats, Waiters,
+    OpenLimits, OpenStats, WAITERS_PER_COMMAND, Waiters,
 };
 pub use recipe::{
     FingerprintParts, IdempotencyHash, RECIPE, command_key, fingerprint, fingerprints_differ,

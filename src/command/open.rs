@@ -9,7 +9,10 @@ use smallvec::SmallVec;
 use super::places::{Places, Shortage};
 use super::recipe::fingerprints_differ;
 use super::state::{CommandEvent, CommandState, Effect};
-use crate::model::{Bug, CommandKey, CorrelationId, Fingerprint, Instant, Tenant, is_planted};
+use crate::model::{
+    Bug, CommandKey, CorrelationId, Fingerprint, Instant, Tenant, hash_row_bytes, is_planted,
+    tree_row_bytes,
+};
 
 /// How many commands may be in flight, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,6 +202,22 @@ struct Waiting<W> {
     joined: bool,
     ends: WaitDeadline,
 }
+
+impl<W> OpenCommands<W> {
+    /// Most memory of one of [`OpenLimits::entries_max`] commands, with the two exchanges that may
+    /// wait for each. The strings of an identity are shared with its credential.
+    pub const BYTES_PER_COMMAND: usize = {
+        let entry = hash_row_bytes::<CommandKey, OpenCommand<W>>();
+        // A list that has just doubled is half full.
+        let waiters = WAITERS_PER_COMMAND * 2 * size_of::<Waiting<W>>();
+        let deadlines = (1 + WAITERS_PER_COMMAND) * tree_row_bytes::<WaitDeadline, CommandKey>();
+        let places = (1 + WAITERS_PER_COMMAND) * hash_row_bytes::<Tenant, usize>();
+        entry + waiters + deadlines + places
+    };
+}
+
+/// Exchanges that may wait, for each command that may be in flight.
+pub const WAITERS_PER_COMMAND: usize = 2;
 
 impl<W: Copy + PartialEq> OpenCommands<W> {
     /// An empty table. `hasher` is seeded by the shard, because clients choose the keys and could

@@ -1,17 +1,33 @@
 //! The memory sum: every cap of the config added up, so that a limit on memory is a promise and not
 //! a hope. Each line is what a setting allows, not what is used.
 
+use std::collections::BTreeSet;
+
 use super::Config;
 use super::unit::{KIB, MIB, show_size};
 
 /// Bytes of the process before the first client: code, tables, the control thread.
 const BASE_BYTES: usize = 48 * MIB;
+/// Bytes of the counters of what single clients use: a fixed number of cells. The shard asserts it.
+pub const CLIENT_LIMITS_BYTES: usize = 2 * MIB;
+/// Most bytes of compressed values, and of the values themselves, that one shard keeps.
+pub const GZIP_CACHE_BYTES_MAX: usize = 4 * MIB;
+/// Bytes of a large value that one shard compresses: the value, what it becomes, the encoder.
+pub const GZIP_JOB_BYTES_MAX: usize = 2 * MIB;
+/// Collections that one shard compresses at a time. Further ones are sent as they are.
+pub const GZIP_COLLECTIONS_MAX: usize = 16;
+/// Bytes of the tables with which a collection is compressed. The shard asserts it.
+pub const GZIP_ENCODER_BYTES: usize = 512 * KIB;
 /// Bytes of a shard's rings, scratch buffers and timers.
 const SHARD_BYTES: usize = 8 * MIB;
 /// Bytes of a connection with its state and an idle stream. Buffers in use are counted apart.
 const CONNECTION_BYTES: usize = KIB;
-/// An in-flight command with a waiter: keys, deadline, place in the tables.
-const OPEN_COMMAND_BYTES: usize = 512;
+/// What a connection of HTTP/2 has beyond one of HTTP/1.1: the buffers and tables of h2 for
+/// reading, writing and compressing heads, and `http2.streams_max` streams.
+const HTTP2_CONNECTION_BYTES: usize = 64 * KIB;
+/// Most bytes of an in-flight command with two waiters: keys, deadlines, places in the tables. The
+/// home asserts it.
+pub const OPEN_COMMAND_BYTES: usize = 2 * KIB;
 
 /// Most bytes of a piece of unpacked records with its index. The home asserts it.
 pub const PIECE_BYTES_MAX: usize = 512 * KIB;
@@ -28,7 +44,7 @@ const TREE_BYTES_PER_BYTE: usize = 100;
 pub const PAGES_BYTES_MAX: usize = 16 * MIB;
 /// Most bytes of records that one home shard produces to one cluster at a time.
 pub const PENDING_PRODUCE_BYTES_MAX: usize = 64 * MIB;
-/// Most bytes of the bodies of commands that wait at a home shard to be decided: see
+/// Most bytes of commands that wait at a home shard to be decided, with their bodies: see
 /// `home/barriers.rs`. Beyond it, commands get 503 before anything is produced.
 pub const BARRIER_BYTES_MAX: usize = 16 * MIB;
 
@@ -87,17 +103,41 @@ pub fn memory_caps(config: &Config, shards: u16) -> Vec<Cap> {
     let clients = homes * config.cluster_indexes().count();
     let written = topics.iter().filter(|it| it.commands).count();
     let (readers, writers) = (clients.min(read), clients.min(written));
-    let routes = config.commands.len();
+    // Routes that share a replies topic share a table, and so do routes without replies.
+    let one_way = config.commands.iter().filter(|it| it.replies.is_none());
+    let one_way: BTreeSet<_> = one_way.map(|it| (it.cluster, &it.topic)).collect();
+    let tables = replies + one_way.len();
     let has_schema = config.commands.iter().any(|it| it.schema.is_some());
-    let open = routes.saturating_mul(s.commands.open_max);
+    let open = tables.saturating_mul(s.commands.open_max);
     vec![
         cap("the process itself", "", 1, BASE_BYTES),
+        cap("counters of single clients", "", 1, CLIENT_LIMITS_BYTES),
+        cap(
+            "compressed answers to queries",
+            "http.compress",
+            if s.http.compress && !config.queries.is_empty() {
+                usize::from(shards)
+            } else {
+                0
+            },
+            GZIP_CACHE_BYTES_MAX + GZIP_JOB_BYTES_MAX + GZIP_COLLECTIONS_MAX * GZIP_ENCODER_BYTES,
+        ),
         cap("shards", "shards", usize::from(shards), SHARD_BYTES),
         cap(
             "connections",
             "http.connections_max",
             s.http.connections_max,
             CONNECTION_BYTES,
+        ),
+        cap(
+            "connections of HTTP/2",
+            "http2.connections_max",
+            if s.http2.enabled {
+                s.http2.connections_max.min(s.http.connections_max)
+            } else {
+                0
+            },
+            HTTP2_CONNECTION_BYTES,
         ),
         cap(
             "request bodies",

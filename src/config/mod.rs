@@ -15,6 +15,7 @@ mod cross_cors;
 mod cross_kafka;
 mod cross_listen;
 mod cross_tls;
+mod curl;
 mod diagnose;
 pub mod kind;
 mod listen;
@@ -42,23 +43,28 @@ mod sources;
 mod template;
 #[cfg(test)]
 mod tests;
+mod topic_commands;
 mod topics;
 pub mod unit;
 
 pub use certificates::{CERTIFICATES_MAX, CertificateFiles};
-pub use cli::{CommandLine, Invocation, Output, colours, command, short_help};
+pub use cli::{
+    CommandLine, Invocation, NewTopics, Output, TapArgs, TopicsAction, colours, command, short_help,
+};
 pub use cluster_index::ClusterIndex;
 pub use clusters::{CLUSTERS_MAX, ClusterConfig, ClusterKeys};
 pub use cross::{ENCODINGS_MAX, TOPICS_MAX};
 pub use cross_cors::CORS_NAMES_BYTES_MAX;
+pub use curl::{CurlLine, curl_lines};
 pub use diagnose::{Finding, Report, Severity};
 pub use kind::{BrokerAddress, SECRET_BYTES_MAX, SecretSource};
 pub use listen::{Listen, ListenOn};
 pub use load::{Loaded, Reason, load};
 pub use memory::{
-    BARRIER_BYTES_MAX, BODY_CHECKS_MAX, CATCH_UP_PIECES_MAX, Cap, PAGES_BYTES_MAX,
-    PENDING_PRODUCE_BYTES_MAX, PIECE_BYTES_MAX, STEP_BYTES_MAX, memory_caps, memory_sum,
-    memory_table,
+    BARRIER_BYTES_MAX, BODY_CHECKS_MAX, CATCH_UP_PIECES_MAX, CLIENT_LIMITS_BYTES, Cap,
+    GZIP_CACHE_BYTES_MAX, GZIP_COLLECTIONS_MAX, GZIP_ENCODER_BYTES, GZIP_JOB_BYTES_MAX,
+    OPEN_COMMAND_BYTES, PAGES_BYTES_MAX, PENDING_PRODUCE_BYTES_MAX, PIECE_BYTES_MAX,
+    STEP_BYTES_MAX, memory_caps, memory_sum, memory_table,
 };
 pub use origin::{Origin, Origins};
 pub use params::{ParamKind, ParamPlace, ParamRule, QUERY_PARAMS_MAX};
@@ -70,15 +76,16 @@ pub use routes::{
     OWN_SEGMENT, OneWayStatus, Partitioner, QueryRoute, SchemaFile, Slow, Start, StreamRoute,
 };
 pub use settings::{
-    Admin, Apply, Auth, BATCH_BYTES_MAX, Cache, ClientAuth, Commands, Cors, Health, Http, Kafka,
-    KafkaSasl, KafkaTls, Log, LogFormat, LogLevel, Mechanism, ProxyHeader, Setting, Settings,
-    Streams, TABLE, TOPIC_IN_FLIGHT_BYTES_MIN, Tls,
+    Admin, Apply, Auth, BATCH_BYTES_MAX, Cache, ClientAuth, Commands, Cors, HTTP2_STREAMS_MAX,
+    Health, Http, Http2, Kafka, KafkaSasl, KafkaTls, Log, LogFormat, LogLevel, Mechanism,
+    ProxyHeader, Setting, Settings, Streams, TABLE, TOPIC_IN_FLIGHT_BYTES_MIN, Tls,
 };
 pub use show::{
-    routes_json, routes_text, settings_json, settings_text, verdict_json, verdict_text,
+    route_lines, routes_json, routes_text, settings_json, settings_text, verdict_json, verdict_text,
 };
 pub use sources::{ConfigFile, FILE_BYTES_MAX, Sources};
 pub use template::{Part, TEMPLATE_BYTES_MAX, Template, TemplateContext};
+pub use topic_commands::topic_commands;
 pub use topics::TopicUse;
 pub use unit::{show_size, show_time};
 

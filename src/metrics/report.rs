@@ -84,7 +84,7 @@ pub struct ShardStatus {
 pub struct BarrierStatus {
     /// Commands that wait now.
     pub waiting: u64,
-    /// Bytes of their bodies.
+    /// Bytes that they take, with their bodies.
     pub waiting_bytes: u64,
     /// How long the command has waited whose deadline is next, in milliseconds. At most 1 s.
     pub longest_wait_ms: u64,

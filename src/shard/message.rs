@@ -367,6 +367,16 @@ pub struct CommandRequest {
 }
 
 impl CommandRequest {
+    /// Memory that the request takes: its value, the key and the headers of its record, and itself.
+    #[must_use]
+    pub fn bytes_held(&self) -> usize {
+        let CommandRecord { key, headers, .. } = &self.record;
+        let len = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+        let named = headers.iter().map(|(name, value)| name.len() + len(value));
+        let rows = headers.capacity() * size_of::<(Bytes, Option<Bytes>)>();
+        size_of::<Self>() + self.value_bytes() + len(key) + named.sum::<usize>() + rows
+    }
+
     /// Bytes of the record's value.
     #[must_use]
     pub fn value_bytes(&self) -> usize {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
-use crate::model::Instant;
+use crate::model::{Instant, tree_row_bytes};
 
 /// Requests `T` of waiters `W`, each until its condition `C` is met.
 ///
@@ -45,6 +45,13 @@ struct Request<W, T> {
     waiter: W,
     deadline: Option<Instant>,
     request: T,
+}
+
+impl<W, C, T> WaitQueue<W, C, T> {
+    /// Most memory of a request that waits, without what it points to.
+    pub(super) const BYTES_PER_WAITER: usize = tree_row_bytes::<(C, u64), Request<W, T>>()
+        + tree_row_bytes::<W, (C, u64)>()
+        + tree_row_bytes::<(Instant, W), ()>();
 }
 
 impl<W: Copy + Ord, C: Clone + Ord, T> WaitQueue<W, C, T> {

@@ -4,6 +4,8 @@
 
 #![allow(dead_code, unused_imports)]
 
+#[path = "../../src/command/mod.rs"]
+pub mod command;
 #[path = "../../src/config/mod.rs"]
 pub mod config;
 #[path = "../../src/http/mod.rs"]

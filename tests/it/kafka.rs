@@ -11,7 +11,8 @@ use crate::ground::Ground;
 use crate::scenarios::starting::wait_not_ready;
 use crate::service::Reply;
 
-mod kfake;
+pub mod kfake;
+mod live;
 mod outage;
 mod rights;
 mod rskafka;

@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::config::{BARRIER_BYTES_MAX, Dedupe};
+use crate::command::OpenCommands;
+use crate::config::{BARRIER_BYTES_MAX, Dedupe, OPEN_COMMAND_BYTES};
 use crate::kafka::{Denial, Doing, Isolation, KafkaError};
 use crate::metrics::{BarrierFailure, BarrierStatus, By, Counter, General, Histogram};
 use crate::model::{ExchangeId, Instant, Now, Offset, millis};
@@ -14,7 +15,7 @@ use crate::shard::wait_queue::WaitQueue;
 
 use super::barrier::{BARRIER_MAX, Barrier, Round};
 use super::clusters::Clusters;
-use super::tickets::CommandTopics;
+use super::tickets::{CommandTopics, Tickets};
 use super::topics::Topics;
 
 /// A command that waits.
@@ -76,7 +77,7 @@ pub(super) struct Barriers {
     /// Topics with a command that waits for a round which has not begun.
     wanted: BTreeSet<usize>,
     waiting: WaitQueue<ExchangeId, (usize, Round), WaitingCommand>,
-    /// Bytes of the bodies of waiting commands.
+    /// Bytes of the waiting commands: bodies, headers and keys.
     bytes: usize,
     counts: BarrierCounts,
 }
@@ -109,6 +110,15 @@ struct Failing {
 /// Commands that may wait at once. The home's limit of commands in flight is lower by default.
 const COMMANDS_MAX: usize = 1 << 20;
 
+const _: () = {
+    // A command in flight takes no more than the memory sum counts. Until it is decided it has its
+    // place in this queue instead, and its request is counted by `BARRIER_BYTES_MAX`.
+    let open = OpenCommands::<ExchangeId>::BYTES_PER_COMMAND + Tickets::BYTES_PER_COMMAND;
+    assert!(open <= OPEN_COMMAND_BYTES);
+    type Queue = WaitQueue<ExchangeId, (usize, Round), WaitingCommand>;
+    assert!(Queue::BYTES_PER_WAITER <= OPEN_COMMAND_BYTES);
+};
+
 /// How long after the last failed round a barrier counts as failing. Only a command begins a round,
 /// so without commands nothing shows that the leaders answer again.
 const FAILING_FOR: Duration = Duration::from_secs(30);
@@ -136,8 +146,8 @@ impl Barriers {
         home: &Topics,
         now: Instant,
     ) -> Result<(), Box<CommandRequest>> {
-        let bytes = self.bytes + request.value_bytes();
-        // One body may be larger alone (`http.body_bytes_max`).
+        let bytes = self.bytes + request.bytes_held();
+        // One command may be larger alone (`http.body_bytes_max`).
         if bytes > BARRIER_BYTES_MAX && self.bytes > 0 {
             return Err(request);
         }
@@ -265,7 +275,7 @@ impl Barriers {
         why: BarrierFailure,
         denial: Option<Denial>,
     ) -> UndecidedCommand {
-        self.bytes -= command.request.value_bytes();
+        self.bytes -= command.request.bytes_held();
         self.counts.failed.bump(why);
         UndecidedCommand {
             command,
@@ -293,7 +303,7 @@ impl Barriers {
                     debug_assert!(inserted.is_ok(), "it has just left the queue");
                 }
                 _ => {
-                    self.bytes -= command.request.value_bytes();
+                    self.bytes -= command.request.bytes_held();
                     self.counts.wait.record(now.since(command.arrived));
                     return Some(command);
                 }
@@ -351,7 +361,7 @@ impl Barriers {
     /// A client has disconnected. Returns its command if that waited: nothing is produced then.
     pub(super) fn cancel(&mut self, exchange: ExchangeId) -> Option<WaitingCommand> {
         let command = self.waiting.cancel(exchange)?;
-        self.bytes -= command.request.value_bytes();
+        self.bytes -= command.request.bytes_held();
         Some(command)
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::command::{
     AnsweredExchange, CommandIndex, CommandIndexSettings, CommandTable, Expired, Known, Limit,
     Notice, OpenCommands, OpenLimits, ReplyHeaders, ReplyIndex, ReplyIndexSettings, ReplyResult,
+    WAITERS_PER_COMMAND,
 };
 use crate::config::Config;
 use crate::kafka::{Client, Event, ProduceRefused, TopicHandle, TopicView};
@@ -57,7 +58,7 @@ impl Commands {
         let settings = &config.settings.commands;
         let limits = OpenLimits {
             entries_max: settings.open_max,
-            waiters_max: settings.open_max.saturating_mul(2),
+            waiters_max: settings.open_max.saturating_mul(WAITERS_PER_COMMAND),
             waiters_per_command_max: settings.waiters_max,
             per_tenant_max: settings.client_open_max,
             open_limit: settings.open_limit,

@@ -3,7 +3,7 @@
 use ahash::AHashMap;
 
 use crate::kafka::TopicHandle;
-use crate::model::{CommandKey, Partition};
+use crate::model::{CommandKey, Partition, hash_row_bytes};
 use crate::shard::snapshot::ClusterId;
 
 /// Records whose outcome is not known, by the ticket that the client reports it for. Their number
@@ -58,6 +58,10 @@ pub(super) struct Destination {
 }
 
 impl Tickets {
+    /// Most memory of a command's ticket.
+    pub(super) const BYTES_PER_COMMAND: usize =
+        hash_row_bytes::<u64, Ticket>() + hash_row_bytes::<CommandKey, Place>();
+
     pub(super) fn new(random: ahash::RandomState) -> Self {
         let open = AHashMap::with_hasher(random.clone());
         Self {
