@@ -5,14 +5,17 @@
 mod admin;
 mod api_key_file;
 mod body_checks;
+mod broker_connection;
 mod fetch;
 mod health;
 mod issuer_keys;
 mod process;
 mod signal;
+mod survey;
+mod tap;
 mod tls_status;
 mod token;
-#[cfg(feature = "demo")]
+mod topic_needs;
 mod topics;
 mod watched_files;
 
@@ -21,12 +24,15 @@ pub use admin::{
 };
 pub use api_key_file::ApiKeyFile;
 pub use body_checks::BodyChecks;
+pub use broker_connection::{AskError, BrokerSecurity};
 pub use fetch::FetchTls;
 pub use health::{ANSWER_WAIT, RouteNeeds, merged, route_state};
 pub use issuer_keys::{IssuerKeys, KeysHealth};
 pub use signal::{Signals, Stop};
+pub use survey::{ClusterSurvey, TopicFacts, survey};
+pub use tap::{Tap, TapError, TapFrom, TapItem, TapNext};
 pub use tls_status::TlsStatus;
 pub use token::Tokens;
-#[cfg(feature = "demo")]
+pub use topic_needs::{Fit, TopicReport, report_json, report_text, topic_reports};
 pub use topics::{EnsureError, Ensured, TopicSpec, ensure_topics};
 pub use watched_files::{FileChange, WatchedFiles};
