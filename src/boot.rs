@@ -46,7 +46,6 @@ use cpus::Placement;
 use descriptors::{Crowding, Descriptors};
 use listeners::Listeners;
 use readiness::{LISTENING, may_serve, needs, open_checks};
-use server_tls::ServerTls;
 
 /// How often the reports are checked while topics load or clients leave.
 const READY_EVERY: Duration = Duration::from_millis(20);
@@ -255,7 +254,7 @@ pub fn run(config: Config) -> Result<(), BootError> {
         Signals::listen().map_err(system("listen for signals"))?
     };
     let config = Arc::new(config);
-    let server_tls = ServerTls::new(&config)?;
+    let server_tls = server_tls::ServerTls::new(&config)?;
     let security = security::all(&config)?;
     let schemas = schemas::all(&config)?;
     let allowed = allowed_cpus().map_err(system("ask for this process's CPUs"))?;
@@ -293,7 +292,16 @@ pub fn run(config: Config) -> Result<(), BootError> {
         ..Plan::default()
     };
     let tls = server_tls.as_ref().map(|tls| tls.acceptor().clone());
-    let totals = Arc::new(ClientTotals::default());
+    #[cfg(feature = "planted")]
+    if std::env::var_os("PLANT_PANICS").is_some() {
+        crate::model::plant_panics();
+    }
+    let seed = security::random_bytes()?;
+    let half = |from: usize| {
+        let bytes = seed.iter().skip(from).take(8);
+        bytes.fold(0, |key, byte| key << 8 | u64::from(*byte))
+    };
+    let totals = Arc::new(ClientTotals::new([half(0), half(8)]));
     let make = (0..shards).map(|n| {
         let (listeners, tls) = (kinds.clone(), tls.clone());
         let key = RandomKey::new(security::random_bytes()?);
@@ -381,7 +389,7 @@ impl Control {
     async fn run(
         self: Arc<Self>,
         mut signals: Signals,
-        tls: Option<ServerTls>,
+        tls: Option<server_tls::ServerTls>,
     ) -> Result<(), BootError> {
         let tls = tls.map(|tls| {
             self.tls_status.on_start(tls.first_to_end().0);

@@ -1,7 +1,7 @@
 /** One address, or several of the same resource at different gateways: the next is tried on failure. */
 export type Addresses = string | URL | readonly (string | URL)[];
 /** Headers for each request, or a function that is asked before each: a token may have expired. */
-export type Headers_ =
+export type RequestHeaders =
   | Record<string, string>
   | (() => Record<string, string> | Promise<Record<string, string>>);
 
@@ -49,7 +49,7 @@ export interface StreamOptions<T = unknown> {
   state?(state: State, about: { resumedFrom: string | null; url?: string }): void;
   /** The gateway refuses the stream for good (403, 404, …): it does not try again. */
   error?(error: Error & { status?: number; body?: unknown }): void;
-  headers?: Headers_;
+  headers?: RequestHeaders;
   credentials?: RequestCredentials;
   /** Under which the last id is stored. By default the first address. */
   name?: string;
@@ -71,6 +71,8 @@ export function stream<T = unknown>(urls: Addresses, options?: StreamOptions<T>)
 export interface Retry {
   readonly attempts: number;
   readonly why: string;
+  /** How long the attempt took in ms. */
+  readonly took: number;
   /** Time to the next attempt in ms. */
   readonly wait: number;
   readonly url: string;
@@ -80,7 +82,7 @@ export interface CommandOptions {
   method?: "POST" | "PUT" | "PATCH" | "DELETE";
   /** Sent as JSON; strings and bytes as they are. */
   body?: unknown;
-  headers?: Headers_;
+  headers?: RequestHeaders;
   /** The idempotency key. By default a new one. */
   key?: string;
   /** An entity tag, an event id, or `*`. */

@@ -311,7 +311,10 @@ export async function command(urls, options = {}) {
       const error = new Error(`outcome unknown: ${reason} (${why})`, { cause: signal?.reason });
       throw Object.assign(error, { key, attempts });
     }
-    if (failures > 0) options.retry?.({ attempts, why, wait: Math.max(0, wait), url: url.href, answer });
+    if (failures > 0) {
+      const took = deadline - left - started;
+      options.retry?.({ attempts, why, took, wait: Math.max(0, wait), url: url.href, answer });
+    }
     if (wait > 0) await sleep(wait, signal);
   }
 }

@@ -20,6 +20,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::config::{Log, LogFormat, LogLevel};
 use crate::metrics::{Check, CheckState};
+use crate::shard::is_guarded;
 
 /// Most lines that wait for the writer.
 const LINES_MAX: usize = 1024;
@@ -250,6 +251,9 @@ pub fn start_log(settings: &Log, colours: bool) -> io::Result<()> {
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
         let thread = thread.name().unwrap_or("unnamed");
+        if is_guarded() {
+            return log_guarded(thread, panic);
+        }
         let backtrace = std::backtrace::Backtrace::capture();
         match backtrace.status() {
             std::backtrace::BacktraceStatus::Captured => {
@@ -260,6 +264,16 @@ pub fn start_log(settings: &Log, colours: bool) -> io::Result<()> {
         flush_log();
     }));
     Ok(())
+}
+
+/// Logs a panic that closed one connection. A client may repeat it at will, so the log names the
+/// first, second, fourth, eighth and so on, and the shard does not wait for the log.
+fn log_guarded(thread: &str, panic: &std::panic::PanicHookInfo<'_>) {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed) + 1;
+    if count.is_power_of_two() {
+        tracing::error!(thread, count, "a client's connection was closed: {panic}");
+    }
 }
 
 /// Waits until all queued lines have been written, two seconds at most. Call it before the process

@@ -8,10 +8,23 @@ use super::unit::{KIB, MIB, show_size};
 
 /// Bytes of the process before the first client: code, tables, the control thread.
 const BASE_BYTES: usize = 48 * MIB;
+/// Bytes of the counters of what single clients use: a fixed number of cells. The shard asserts it.
+pub const CLIENT_LIMITS_BYTES: usize = 2 * MIB;
+/// Most bytes of compressed values, and of the values themselves, that one shard keeps.
+pub const GZIP_CACHE_BYTES_MAX: usize = 4 * MIB;
+/// Bytes of a large value that one shard compresses: the value, what it becomes, the encoder.
+pub const GZIP_JOB_BYTES_MAX: usize = 2 * MIB;
+/// Collections that one shard compresses at a time. Further ones are sent as they are.
+pub const GZIP_COLLECTIONS_MAX: usize = 16;
+/// Bytes of the tables with which a collection is compressed. The shard asserts it.
+pub const GZIP_ENCODER_BYTES: usize = 512 * KIB;
 /// Bytes of a shard's rings, scratch buffers and timers.
 const SHARD_BYTES: usize = 8 * MIB;
 /// Bytes of a connection with its state and an idle stream. Buffers in use are counted apart.
 const CONNECTION_BYTES: usize = KIB;
+/// What a connection of HTTP/2 has beyond one of HTTP/1.1: the buffers and tables of h2 for
+/// reading, writing and compressing heads, and `http2.streams_max` streams.
+const HTTP2_CONNECTION_BYTES: usize = 64 * KIB;
 /// Most bytes of an in-flight command with two waiters: keys, deadlines, places in the tables. The
 /// home asserts it.
 pub const OPEN_COMMAND_BYTES: usize = 2 * KIB;
@@ -98,12 +111,33 @@ pub fn memory_caps(config: &Config, shards: u16) -> Vec<Cap> {
     let open = tables.saturating_mul(s.commands.open_max);
     vec![
         cap("the process itself", "", 1, BASE_BYTES),
+        cap("counters of single clients", "", 1, CLIENT_LIMITS_BYTES),
+        cap(
+            "compressed answers to queries",
+            "http.compress",
+            if s.http.compress && !config.queries.is_empty() {
+                usize::from(shards)
+            } else {
+                0
+            },
+            GZIP_CACHE_BYTES_MAX + GZIP_JOB_BYTES_MAX + GZIP_COLLECTIONS_MAX * GZIP_ENCODER_BYTES,
+        ),
         cap("shards", "shards", usize::from(shards), SHARD_BYTES),
         cap(
             "connections",
             "http.connections_max",
             s.http.connections_max,
             CONNECTION_BYTES,
+        ),
+        cap(
+            "connections of HTTP/2",
+            "http2.connections_max",
+            if s.http2.enabled {
+                s.http2.connections_max.min(s.http.connections_max)
+            } else {
+                0
+            },
+            HTTP2_CONNECTION_BYTES,
         ),
         cap(
             "request bodies",

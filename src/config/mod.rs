@@ -56,9 +56,10 @@ pub use kind::{BrokerAddress, SECRET_BYTES_MAX, SecretSource};
 pub use listen::{Listen, ListenOn};
 pub use load::{Loaded, Reason, load};
 pub use memory::{
-    BARRIER_BYTES_MAX, BODY_CHECKS_MAX, CATCH_UP_PIECES_MAX, Cap, OPEN_COMMAND_BYTES,
-    PAGES_BYTES_MAX, PENDING_PRODUCE_BYTES_MAX, PIECE_BYTES_MAX, STEP_BYTES_MAX, memory_caps,
-    memory_sum, memory_table,
+    BARRIER_BYTES_MAX, BODY_CHECKS_MAX, CATCH_UP_PIECES_MAX, CLIENT_LIMITS_BYTES, Cap,
+    GZIP_CACHE_BYTES_MAX, GZIP_COLLECTIONS_MAX, GZIP_ENCODER_BYTES, GZIP_JOB_BYTES_MAX,
+    OPEN_COMMAND_BYTES, PAGES_BYTES_MAX, PENDING_PRODUCE_BYTES_MAX, PIECE_BYTES_MAX,
+    STEP_BYTES_MAX, memory_caps, memory_sum, memory_table,
 };
 pub use origin::{Origin, Origins};
 pub use params::{ParamKind, ParamPlace, ParamRule, QUERY_PARAMS_MAX};
@@ -70,9 +71,9 @@ pub use routes::{
     OWN_SEGMENT, OneWayStatus, Partitioner, QueryRoute, SchemaFile, Slow, Start, StreamRoute,
 };
 pub use settings::{
-    Admin, Apply, Auth, BATCH_BYTES_MAX, Cache, ClientAuth, Commands, Cors, Health, Http, Kafka,
-    KafkaSasl, KafkaTls, Log, LogFormat, LogLevel, Mechanism, ProxyHeader, Setting, Settings,
-    Streams, TABLE, TOPIC_IN_FLIGHT_BYTES_MIN, Tls,
+    Admin, Apply, Auth, BATCH_BYTES_MAX, Cache, ClientAuth, Commands, Cors, HTTP2_STREAMS_MAX,
+    Health, Http, Http2, Kafka, KafkaSasl, KafkaTls, Log, LogFormat, LogLevel, Mechanism,
+    ProxyHeader, Setting, Settings, Streams, TABLE, TOPIC_IN_FLIGHT_BYTES_MIN, Tls,
 };
 pub use show::{
     routes_json, routes_text, settings_json, settings_text, verdict_json, verdict_text,

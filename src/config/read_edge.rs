@@ -58,6 +58,11 @@ impl<'a> Reader<'a, '_> {
         let burst = table.read("burst", &count, self.findings);
         table.finish(no_other_place, self.findings);
         let requests = requests?.value;
+        if let Some(burst) = burst.as_ref().filter(|it| it.value > requests) {
+            let message = "`burst` is more than `requests`";
+            let help = format!("a client may send at most {requests} at once");
+            self.findings.error(burst.at.clone(), message, help);
+        }
         Some(Rate {
             requests,
             per: per?.value,

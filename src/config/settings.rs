@@ -22,6 +22,9 @@ pub const BATCH_BYTES_MAX: usize = 512 * MIB;
 /// The least that a config may set for `kafka.topic_in_flight_bytes_max`.
 pub const TOPIC_IN_FLIGHT_BYTES_MIN: usize = 4 * MIB;
 
+/// The most that a config may set for `http2.streams_max`.
+pub const HTTP2_STREAMS_MAX: usize = 200;
+
 /// Whether a change of a setting takes effect with a reload or needs a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Apply {
@@ -483,6 +486,10 @@ settings! {
     http "http": Http {
         /// Connections from clients. Beyond it, new ones are closed at once.
         connections_max: usize = 100_000, Count(16..=10_000_000), Restart;
+        /// Connections from one address (IPv6: from one /64 network). Beyond it, new ones are
+        /// closed at once. Proxies of `proxies` have no such limit.
+        address_connections_max: Option<u32> = None,
+            Maybe(Count(1..=10_000_000), "no limit"), Restart;
         /// Bytes of a request line and its headers. Beyond it: 431.
         head_bytes_max: usize = 32 * KIB, Size(KIB..=63 * KIB), Reload;
         /// Headers of a request. Beyond it: 431.
@@ -500,6 +507,10 @@ settings! {
         /// Added to `http.head_timeout`: the time from the first byte of a request to the end of
         /// its body.
         body_timeout: Duration = s(30), Time(ms(100)..=s(3600)), Reload;
+        /// Bytes per second of a request body, counted from 5 s after its beginning. A client that
+        /// is slower over the whole of its body gets 408, before `http.body_timeout` has passed.
+        body_rate_min: Option<usize> = Some(240),
+            Maybe(Size(1..=MIB), "no least rate"), Reload;
         /// How long a connection may be idle between requests.
         idle_timeout: Duration = s(75), Time(ms(100)..=s(86_400)), Reload;
         /// A client that accepts no byte for this time, while bytes wait for it, is disconnected.
@@ -507,8 +518,24 @@ settings! {
         /// A client whose host acknowledges nothing for this time has vanished, and its connection
         /// is closed (TCP keepalive and `TCP_USER_TIMEOUT`). At least `http.write_timeout`.
         vanished_timeout: Duration = s(30), Time(s(1)..=s(3600)), Restart;
+        /// Whether answers to queries are compressed (gzip) for clients that accept it: values from
+        /// 1 KiB to 512 KiB, and collections. Streams never are.
+        compress: bool = true, Switch, Reload;
         /// Longest wait of a query for another shard, and of a collection for each of its pages.
         query_timeout: Duration = s(10), Time(ms(10)..=s(300)), Reload;
+    }
+
+    "HTTP/2"
+    /// HTTP/2: over TLS for clients that choose it, and without TLS for clients that know that they
+    /// may (h2c with prior knowledge).
+    http2 "http2": Http2 {
+        /// Whether clients may use HTTP/2.
+        enabled: bool = true, Switch, Restart;
+        /// Connections of HTTP/2. At the limit, new TLS clients are offered HTTP/1.1 only, and
+        /// others are sent away (GOAWAY).
+        connections_max: usize = 10_000, Count(1..=1_000_000), Reload;
+        /// Requests and streams at a time on one connection. A client waits with more.
+        streams_max: usize = 100, Count(1..=HTTP2_STREAMS_MAX), Reload;
     }
 
     "CORS"
@@ -574,8 +601,12 @@ settings! {
         /// In-memory replay buffer per topic (its *window*): encoded events, kept once for the
         /// process, for subscribers that lag or reconnect.
         window_bytes_max: usize = 64 * MIB, Size(MIB..=16 * GIB), Restart;
-        /// Open streams. Beyond it, a client gets 503 with `Retry-After`.
+        /// Open streams. Beyond it, a new stream is closed at once with the time to wait.
         streams_max: usize = 100_000, Count(1..=10_000_000), Reload;
+        /// Open streams of one client: of an identity, or of an anonymous address (IPv6: of a /64
+        /// network). Beyond it, a new stream is closed at once with the time to wait.
+        client_streams_max: Option<u32> = None,
+            Maybe(Count(1..=10_000_000), "no limit"), Reload;
         /// Bytes that the kernel keeps for a stalled client of a stream, and as much again for its
         /// own overhead. A stream sends at most this many bytes per round trip, so more bytes help
         /// distant clients.

@@ -2,9 +2,9 @@
 //! another between two accounts of their own. They show how long an event takes to all of them, and
 //! what it costs the gateways.
 //!
-//! Watchers have a thread and a runtime of their own, so that reading their bytes does not delay the
-//! payments service. What they measure includes the reading: an upper bound of what the gateways
-//! take. A watcher whose gateway dies goes to the other one with its last event id, as the browser
+//! Watchers have a thread and a runtime of their own, so that reading their bytes does not delay
+//! the payments service. What they measure includes the reading: an upper bound of what the
+//! gateways take. A watcher whose gateway dies goes to the other one with its last event id, as the browser
 //! module does, and counts by the numbers of the payments whether one is missing or comes twice.
 
 use std::io;
@@ -167,7 +167,7 @@ impl Seen {
             arrivals.retain(|(at, _)| *at >= from);
             let times: Vec<u64> = arrivals
                 .iter()
-                .filter_map(|(_, took)| Some(took.as_ref()?.as_micros() as u64))
+                .filter_map(|(_, took)| u64::try_from(took.as_ref()?.as_micros()).ok())
                 .collect();
             (times, arrivals.len())
         };
@@ -355,7 +355,7 @@ async fn open(outside: &OutsideCommands) -> Result<OutsideAccounts, KafkaError> 
 }
 
 fn place_of(number: u64) -> usize {
-    (number % STARTS as u64) as usize
+    usize::try_from(number % STARTS as u64).expect("less than STARTS")
 }
 
 async fn sample_cpu(pids: impl Fn() -> Vec<u32>, seen: Arc<Seen>) {

@@ -34,7 +34,7 @@ fn specificity(range: &[u8], type_name: &str, subtype: &str) -> Option<u8> {
 }
 
 /// `q=0`, `q=0.0` and so on: not acceptable.
-fn is_zero_weight(parameter: &[u8]) -> bool {
+pub(super) fn is_zero_weight(parameter: &[u8]) -> bool {
     match parameter {
         [b'q' | b'Q', b'=', weight @ ..] => {
             !weight.is_empty() && weight.iter().all(|b| matches!(b, b'0' | b'.'))

@@ -128,6 +128,21 @@ fn check_request(request: &super::Request<'_>, limits: &Limits) {
     let _ = super::Prefer::parse(headers);
     let _ = super::accepts(headers, "application", "json");
     let _ = super::is_preflight(request);
+    let _ = super::preflight_method(request);
+    let _ = super::accepts_gzip(headers);
+    let peer = std::net::Ipv4Addr::LOCALHOST.into();
+    for by in [
+        super::ForwardedBy::XForwardedFor,
+        super::ForwardedBy::Forwarded,
+    ] {
+        let _ = super::client_address(peer, headers, by, |address| address.is_ipv4());
+        let other = super::client_address(peer, headers, by, |_| false);
+        assert_eq!(other, peer, "only a proxy is believed");
+    }
+    let mut policies = super::CorsPolicies::default();
+    let policy = policies.add(None);
+    let grant = policies.grant(policy, headers);
+    let _ = policies.page_origin(request, grant);
 }
 
 fn see(request: &super::Request<'_>) -> Seen {

@@ -37,7 +37,18 @@ enum Tags {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Tag {
     weak: bool,
+    /// Whether the client has the content in gzip. The tag is kept without its mark.
+    gzip: bool,
     opaque: SmallVec<[u8; 40]>,
+}
+
+/// The content that a client has already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Representation {
+    /// As the record has it.
+    Plain,
+    /// In gzip.
+    Gzip,
 }
 
 impl IfNoneMatch {
@@ -55,6 +66,23 @@ impl IfNoneMatch {
     #[must_use]
     pub fn has(&self, current: Option<&Etag>) -> bool {
         self.0.contain(current, |_| true)
+    }
+
+    /// In which coding the client has what is current, if it has it: the answer is then 304 with
+    /// the tag of that coding. Weak comparison, as [`Self::has`].
+    #[must_use]
+    pub fn representation(&self, current: &Etag) -> Option<Representation> {
+        let tags = match &self.0 {
+            Tags::Any => return Some(Representation::Plain),
+            Tags::List(tags) => tags,
+        };
+        let same = |tag: &&Tag| tag.opaque.as_slice() == current.opaque();
+        let tag = tags.iter().find(same)?;
+        Some(if tag.gzip {
+            Representation::Gzip
+        } else {
+            Representation::Plain
+        })
     }
 
     /// The condition as a command's record carries it.
@@ -159,6 +187,7 @@ impl Tags {
             Tag {
                 weak: false,
                 opaque,
+                ..
             },
         ] = tags
             && !matches!(opaque.as_slice(), b"" | b"*")
@@ -242,13 +271,18 @@ fn bare<'v>(rest: &mut &'v [u8]) -> Result<&'v [u8], ()> {
 }
 
 fn tag(weak: bool, opaque: &[u8], event_ids: EventIds) -> Tag {
+    // The mark is the gateway's: a service never sees it.
+    let plain = opaque.strip_suffix(Etag::GZIP_SUFFIX);
+    let (gzip, opaque) = (plain.is_some(), plain.unwrap_or(opaque));
     match event_ids(opaque) {
         Some(etag) => Tag {
             weak: weak || etag.is_weak(),
+            gzip,
             opaque: SmallVec::from_slice(etag.opaque()),
         },
         None => Tag {
             weak,
+            gzip,
             opaque: SmallVec::from_slice(opaque),
         },
     }
@@ -261,6 +295,33 @@ mod tests {
 
     fn etag(text: &str) -> Etag {
         Etag::from_header(text.as_bytes()).expect("legal")
+    }
+
+    /// A client sends the tag that it got, in either coding. A service gets the one it wrote.
+    #[test]
+    fn a_tag_of_gzip_is_that_of_its_content() {
+        let none = |_: &[u8]| None;
+        for (sent, has) in [
+            ("\"7\"", Some(Representation::Plain)),
+            ("\"7;gzip\"", Some(Representation::Gzip)),
+            ("W/\"7;gzip\"", Some(Representation::Gzip)),
+            ("\"6;gzip\", \"7\"", Some(Representation::Plain)),
+            ("*", Some(Representation::Plain)),
+            ("\"8;gzip\"", None),
+            ("\"7;gzip;gzip\"", None),
+            ("\"7;br\"", None),
+        ] {
+            let head = headers_of(&[("If-None-Match", sent)]);
+            let parsed = IfNoneMatch::parse(&head.headers(), none).expect("legal");
+            let condition = parsed.expect("there is one");
+            assert_eq!(condition.representation(&etag("7")), has, "{sent}");
+            assert_eq!(condition.has(Some(&etag("7"))), has.is_some(), "{sent}");
+        }
+        let head = headers_of(&[("If-Match", "\"7;gzip\"")]);
+        let parsed = IfMatch::parse(&head.headers(), none).expect("legal");
+        let condition = parsed.expect("there is one");
+        assert!(condition.holds(Some(&etag("7"))));
+        assert_eq!(condition.for_record(), b"7");
     }
 
     /// A stand-in for the ids of `log/`: `ID` and a dot before an escaped tag.

@@ -7,6 +7,8 @@ pub enum Version {
     Http10,
     /// HTTP/1.1: chunks, and the connection stays open unless asked otherwise.
     Http11,
+    /// HTTP/2: frames of one stream among others, on a connection that stays open.
+    Http2,
 }
 
 /// What a response says about cross-origin use.
@@ -38,6 +40,35 @@ impl CorsGrant {
     };
 }
 
+/// What a client has left of the rate of a route, as a response reports it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// Requests that the route allows a client in each `per_s`.
+    pub requests: u32,
+    /// In seconds.
+    pub per_s: u32,
+    /// Requests that the client may send now.
+    pub left: u32,
+    /// Seconds until the client has all of its requests again.
+    pub full_after_s: u32,
+}
+
+impl Quota {
+    /// Appends the value of `RateLimit-Policy` to `policy`, and that of `RateLimit` to `limit`
+    /// (draft-ietf-httpapi-ratelimit-headers-09, 3 and 4).
+    pub fn write(&self, policy: &mut Vec<u8>, limit: &mut Vec<u8>) {
+        let mut number = itoa::Buffer::new();
+        let mut put = |out: &mut Vec<u8>, key: &str, value: u32| {
+            out.extend_from_slice(key.as_bytes());
+            out.extend_from_slice(number.format(value).as_bytes());
+        };
+        put(policy, "\"client\";q=", self.requests);
+        put(policy, ";w=", self.per_s);
+        put(limit, "\"client\";r=", self.left);
+        put(limit, ";t=", self.full_after_s);
+    }
+}
+
 /// What a response must know of its request. Small and `Copy`, because it outlives the request's
 /// bytes while an exchange waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +82,8 @@ pub struct ResponseContext {
     pub keep_alive: bool,
     /// Which pages may read the response.
     pub cors: CorsGrant,
+    /// What the client has left of the route's rate. `None`: the route has none.
+    pub quota: Option<Quota>,
 }
 
 impl ResponseContext {
@@ -60,5 +93,27 @@ impl ResponseContext {
         head_only: false,
         keep_alive: false,
         cors: CorsGrant::NONE,
+        quota: None,
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // draft-ietf-httpapi-ratelimit-headers-09: a policy's name, its quota and window; what is left
+    // and when it is restored.
+    #[test]
+    fn a_quota_is_two_fields() {
+        let quota = Quota {
+            requests: 100,
+            per_s: 60,
+            left: 7,
+            full_after_s: 56,
+        };
+        let (mut policy, mut limit) = (Vec::new(), Vec::new());
+        quota.write(&mut policy, &mut limit);
+        assert_eq!(policy, b"\"client\";q=100;w=60");
+        assert_eq!(limit, b"\"client\";r=7;t=56");
+    }
 }

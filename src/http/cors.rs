@@ -35,7 +35,7 @@ const ALLOW_HEADERS: [&str; 12] = [
 ];
 
 /// Response headers that a page may read beside the safelisted ones: those that the gateway sets.
-const EXPOSE_HEADERS: [&str; 10] = [
+const EXPOSE_HEADERS: [&str; 12] = [
     "age",
     "allow",
     "date",
@@ -44,6 +44,8 @@ const EXPOSE_HEADERS: [&str; 10] = [
     "link",
     "location",
     "preference-applied",
+    "ratelimit",
+    "ratelimit-policy",
     "retry-after",
     "www-authenticate",
 ];

@@ -75,7 +75,7 @@ fn write_whole(
 fn begin_pieces(out: &mut Vec<u8>, context: ResponseContext) -> Framed {
     let (follows, close) = match context.version {
         Version::Http10 => (Follows::Bytes, true),
-        Version::Http11 => {
+        Version::Http11 | Version::Http2 => {
             out.extend_from_slice(b"transfer-encoding: chunked\r\n");
             (Follows::Chunks, !context.keep_alive)
         }
@@ -94,7 +94,7 @@ fn end_head(out: &mut Vec<u8>, version: Version, close: bool) {
     let end: &[u8] = match (close, version) {
         (true, _) => b"connection: close\r\n\r\n",
         (false, Version::Http10) => b"connection: keep-alive\r\n\r\n",
-        (false, Version::Http11) => b"\r\n",
+        (false, Version::Http11 | Version::Http2) => b"\r\n",
     };
     out.extend_from_slice(end);
 }
@@ -129,6 +129,7 @@ mod tests {
         head_only: false,
         keep_alive: true,
         cors: CorsGrant::NONE,
+        quota: None,
     };
 
     fn context(version: Version, keep_alive: bool) -> ResponseContext {

@@ -81,6 +81,10 @@ fixed_fields! {
     pub PRIVATE: "cache-control" "private, no-store";
     /// The response differs by the client's credential.
     pub VARY_AUTHORIZATION: "vary" "authorization";
+    /// The body is in gzip (RFC 9110 8.4.1.3).
+    pub GZIP: "content-encoding" "gzip";
+    /// The response differs by the codings that the client takes.
+    pub VARY_ENCODING: "vary" "accept-encoding";
     /// The response differs by the page's origin.
     pub(super) VARY_ORIGIN: "vary" "origin";
     /// Pages of every origin may read the response.

@@ -221,6 +221,7 @@ fn read<'b>(
         head_only: method == Method::Head,
         keep_alive: false,
         cors: CorsGrant::NONE,
+        quota: None,
     };
     build(method, line, headers, limits, table).map_err(|refusal| refuse(refusal, context, headers))
 }
@@ -270,7 +271,7 @@ fn build<'b>(
         pipelined: false,
         keep_alive: match version {
             Version::Http10 => rules.keep_alive && !rules.close,
-            Version::Http11 => !rules.close,
+            Version::Http11 | Version::Http2 => !rules.close,
         },
         host: target.authority.unwrap_or(host),
     };

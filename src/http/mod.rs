@@ -32,8 +32,10 @@ mod encode;
 mod fields;
 mod forwarded;
 mod framed;
+mod gzip;
 mod head;
 mod headers;
+pub mod http2;
 mod idempotency;
 mod last_event_id;
 mod limits;
@@ -52,23 +54,26 @@ mod split;
 mod status;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vector_tests;
 
 pub use ::http::StatusCode;
 pub use accept::accepts;
 #[cfg(any(test, fuzzing))]
 pub use check::check_any_bytes;
-pub use conditional::{EventIds, IfMatch, IfNoneMatch};
+pub use conditional::{EventIds, IfMatch, IfNoneMatch, Representation};
 pub use connection::{CONTINUE, Connection, Received};
-pub use context::{CorsGrant, ResponseContext, Version};
+pub use context::{CorsGrant, Quota, ResponseContext, Version};
 pub use cors::{Cors, CorsPolicies, CorsPolicyId, PageOrigin, is_preflight, preflight_method};
 pub use date::DateCache;
 pub use encode::write_response;
 pub use fields::{
-    EVENT_STREAM, Field, FixedField, JSON, NO_BUFFERING, PASS_THROUGH, PRIVATE, REPLAYED,
-    RESPOND_ASYNC, REVALIDATE, VARY_AUTHORIZATION,
+    EVENT_STREAM, Field, FixedField, GZIP, JSON, NO_BUFFERING, PASS_THROUGH, PRIVATE, REPLAYED,
+    RESPOND_ASYNC, REVALIDATE, VARY_AUTHORIZATION, VARY_ENCODING,
 };
 pub use forwarded::{ForwardedBy, client_address};
 pub use framed::{CHUNK_END, ChunkHead, Follows, Framed, LAST_CHUNK};
+pub use gzip::{GZIP_BYTES_MIN, GzipEncoder, accepts_gzip, gzip, is_compressible};
 pub use headers::{HeaderTable, Headers};
 pub use idempotency::IdempotencyKey;
 pub use last_event_id::last_event_id;

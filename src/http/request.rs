@@ -98,6 +98,7 @@ impl Request<'_> {
             head_only: self.method == Method::Head,
             keep_alive: self.keep_alive,
             cors: CorsGrant::NONE,
+            quota: None,
         }
     }
 }

@@ -163,7 +163,6 @@ impl Client {
         self.shared.events.retain(|event| match event {
             Event::Started { read, .. }
             | Event::Batch { read, .. }
-            | Event::Unchanged { read }
             | Event::Undecodable { read, .. }
             | Event::OutOfRange { read, .. }
             | Event::Truncated { read, .. }
@@ -189,6 +188,14 @@ impl Client {
     #[must_use]
     pub fn is_asked(&self, read: ReadKey) -> bool {
         self.reader.is_asked(read)
+    }
+
+    /// When a broker last confirmed that nothing has changed since the read's last event. `None`:
+    /// no broker has. Idle partitions emit no events, so that a thousand of them cost a response
+    /// nothing.
+    #[must_use]
+    pub fn confirmed(&self, read: ReadKey) -> Option<Instant> {
+        self.reader.confirmed(read)
     }
 
     /// Takes a record to append. `Event::Produced` reports its outcome. `on_time` sends it.
@@ -505,9 +512,7 @@ impl Client {
             RequestTag::StartOffsets(asked) => {
                 self.reader.on_start_offsets(link, &asked, body, cx);
             }
-            RequestTag::Ends(number, asked) => {
-                self.ends.on_answer(link, (number, &asked), body, cx);
-            }
+            RequestTag::Ends(asked) => self.ends.on_answer(link, &asked, body, cx),
             RequestTag::Epochs(number, asked) => {
                 self.reader.on_news();
                 self.epochs.on_answer(link, number, &asked, body, cx);
@@ -565,9 +570,7 @@ impl Client {
                 Some(RequestTag::StartOffsets(asked)) => {
                     self.reader.on_start_offsets_lost(&asked, &error, cx);
                 }
-                Some(RequestTag::Ends(number, asked)) => {
-                    self.ends.on_lost((number, &asked), &error, cx);
-                }
+                Some(RequestTag::Ends(asked)) => self.ends.on_lost(&asked, &error, cx),
                 Some(RequestTag::Epochs(number, asked)) => {
                     self.epochs.on_lost(number, &asked, cx);
                 }

@@ -32,12 +32,13 @@ impl Configs {
         self.failures = 0;
     }
 
-    pub(super) fn is_due(&self, unknown: bool, any: bool, cx: &mut Context<'_>) -> bool {
-        if self.asking || !any {
+    /// Whether the configs are to be asked for now. Looks at no topic: this is called in each turn.
+    pub(super) fn is_due(&self, cx: &mut Context<'_>) -> bool {
+        if self.asking {
             return false;
         }
         let due = self.due <= cx.now.mono;
-        if !due && unknown {
+        if !due {
             cx.wake.at(self.due);
         }
         due

@@ -254,15 +254,14 @@ impl Directory {
     }
 
     fn ask_configs(&mut self, cx: &mut Context<'_>) {
-        let present = self.watched.iter().filter(|(_, found)| found.is_present());
-        let unknown = present.clone().any(|(_, topic)| topic.lacks_config());
-        if !self
-            .configs
-            .is_due(unknown, present.clone().next().is_some(), cx)
-        {
+        if !self.configs.is_due(cx) {
             return;
         }
+        let present = self.watched.iter().filter(|(_, found)| found.is_present());
         let names: Vec<TopicName> = present.map(|(name, _)| name.clone()).collect();
+        if names.is_empty() {
+            return;
+        }
         let Some(peer) = self.target.or_else(|| self.choose(cx)) else {
             return;
         };

@@ -51,7 +51,8 @@ impl DueRead {
 
 /// The read as part of a Fetch, if it may be asked for now.
 pub(super) fn due_read(
-    (key, read): (ReadKey, &mut Read),
+    key: ReadKey,
+    read: &mut Read,
     epochs: &mut Epochs,
     cx: &mut Context<'_>,
 ) -> Option<DueRead> {

@@ -9,7 +9,7 @@ use super::context::Context;
 use super::event::{Event, Isolation, LinkId, TopicHandle};
 use super::link::{LinkKey, Peer};
 use super::offsets::{self, OffsetsQuestion, SeekTime};
-use super::request_tag::{EndSlot, RequestTag};
+use super::request_tag::{EndSlot, EndsRequest, RequestTag};
 use super::silence::Silent;
 use super::view::BrokerId;
 use super::wire::ResponseBody;
@@ -163,7 +163,10 @@ impl Ends {
             question: it.question,
             partition: it.partition,
         });
-        let tag = RequestTag::Ends(request, slots.collect());
+        let tag = RequestTag::Ends(EndsRequest {
+            number: request,
+            slots: slots.collect(),
+        });
         if question.ask(tag, cx).is_none() {
             return;
         }
@@ -179,12 +182,12 @@ impl Ends {
     pub(super) fn on_answer(
         &mut self,
         link: LinkId,
-        (request, asked): (u64, &[EndSlot]),
+        asked: &EndsRequest,
         response: ResponseBody,
         cx: &mut Context<'_>,
     ) {
         let Some(response) = offsets::decode(link, response, cx) else {
-            return self.on_lost((request, asked), &KafkaError::Closed, cx);
+            return self.on_lost(asked, &KafkaError::Closed, cx);
         };
         for of_topic in &response.topics {
             let Some(topic) = cx.topics.find(&of_topic.name, uuid::Uuid::nil()) else {
@@ -195,17 +198,21 @@ impl Ends {
                     continue;
                 };
                 let outcome = offsets::offset_of(found, cx);
-                for slot in asked.iter().filter(|slot| slot.partition == partition) {
+                for slot in asked
+                    .slots
+                    .iter()
+                    .filter(|slot| slot.partition == partition)
+                {
                     if let Some(question) = self.open.get_mut(&slot.question)
                         && question.topic == topic
                     {
-                        question.on_end(request, partition, outcome.clone(), cx);
+                        question.on_end(asked.number, partition, outcome.clone(), cx);
                     }
                 }
             }
         }
         let missing = KafkaError::Protocol("an answer without the partition");
-        self.on_lost((request, asked), &missing, cx);
+        self.on_lost(asked, &missing, cx);
         self.open.retain(|_, question| {
             let ends = question.all();
             if let Some(ends) = &ends {
@@ -223,13 +230,13 @@ impl Ends {
     /// The request is lost, or the response lacks some partitions: they are asked for again.
     pub(super) fn on_lost(
         &mut self,
-        (request, asked): (u64, &[EndSlot]),
+        asked: &EndsRequest,
         error: &KafkaError,
         cx: &mut Context<'_>,
     ) {
-        for slot in asked {
+        for slot in &asked.slots {
             if let Some(question) = self.open.get_mut(&slot.question) {
-                question.on_end(request, slot.partition, Err(error.clone()), cx);
+                question.on_end(asked.number, slot.partition, Err(error.clone()), cx);
             }
         }
     }

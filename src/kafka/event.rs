@@ -95,7 +95,6 @@ impl Event {
         match self {
             Self::Started { read, .. }
             | Self::Batch { read, .. }
-            | Self::Unchanged { read }
             | Self::Undecodable { read, .. }
             | Self::OutOfRange { read, .. }
             | Self::Truncated { read, .. }
@@ -131,7 +130,8 @@ pub enum Event {
     },
     /// A broker's response about one partition, with or without records. A response without records
     /// still confirms the log's end. `next` moves past control batches, aborted records and gaps in
-    /// the offsets.
+    /// the offsets. Within a fetch session a response names only partitions that have changed. The
+    /// others emit no event: [`super::Client::confirmed`] returns when a broker confirmed them.
     Batch {
         /// The read that the event is about.
         read: ReadKey,
@@ -146,13 +146,6 @@ pub enum Event {
         /// The offset after the last record that no open transaction may abort. A read with `next`
         /// here has caught up.
         stable_end: Offset,
-    },
-    /// A broker confirms that nothing has changed since the read's last `Batch`: a response within
-    /// a fetch session does not name the partition. While others have records, an idle partition is
-    /// reported every 100 ms, not with each response.
-    Unchanged {
-        /// The read that the event is about.
-        read: ReadKey,
     },
     /// Records that can't be decoded. The read continues at `to`. If even a batch's header is
     /// invalid, `to` is `from`: the read is stuck there and retries with backoff. Emitted once.

@@ -9,11 +9,10 @@
 //!
 //! Of live topics, a read that a response does not name stays in flight: the broker remembers it,
 //! so the next request asks for it too. Requests and responses then cost as much as what they name,
-//! with a thousand idle partitions as with none. Whatever concerns a read that is kept so lets all
-//! of the session's reads go ([`FetchSessions::regroup`]), and the next request compares all of
-//! them with what the broker remembers.
-
-use std::time::Duration;
+//! with a thousand idle partitions as with none. A response also confirms all reads that it does
+//! not name, which the session notes once ([`FetchSessions::confirmed`]). Whatever concerns a read
+//! that is kept so lets all of the session's reads go ([`FetchSessions::regroup`]), and the next
+//! request compares all of them with what the broker remembers.
 
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
 use kafka_protocol::messages::{self, FetchRequest};
@@ -27,7 +26,7 @@ use super::due::DueRead;
 use super::event::{Lane, LinkId, ReadKey, TopicHandle};
 use super::topics::Topics;
 use super::view::{BrokerId, ClusterView};
-use crate::model::{Instant, Partition};
+use crate::model::{Instant, Partition, index_of};
 
 /// The first version of Fetch with sessions.
 const SESSIONS_FROM: i16 = 7;
@@ -35,16 +34,37 @@ const SESSIONS_FROM: i16 = 7;
 const IDS_FROM: i16 = 13;
 /// The epoch that begins a session.
 const BEGIN: i32 = 0;
-/// How often kept reads are reported as unchanged. Small beside the time after which a topic counts
-/// as stale, and so long that the reports of many idle partitions cost nothing.
-const UNCHANGED_EVERY: Duration = Duration::from_millis(100);
 
-/// Reads that a response does not name, and which are unchanged.
-pub(super) enum Unnamed {
-    /// All reads in flight on the link.
-    All,
-    /// Of the reads in flight on the link, these. The others were reported a moment ago.
-    Fresh(Vec<ReadKey>),
+/// A Fetch that is to be sent to one broker, for the reads of one lane.
+#[derive(Clone, Copy)]
+pub(super) struct FetchPlan<'a> {
+    pub(super) lane: Lane,
+    pub(super) node: BrokerId,
+    /// The reads that are due, sorted by partition.
+    pub(super) group: &'a [DueRead],
+    /// Its number among the client's Fetch requests. It decides with which partition a request
+    /// that names all of them begins.
+    pub(super) number: u64,
+    pub(super) link: LinkId,
+    /// The newest version that the broker knows.
+    pub(super) newest: i16,
+}
+
+impl FetchPlan<'_> {
+    /// The group, rotated by the request's number.
+    fn rotated(&self) -> impl Iterator<Item = &DueRead> {
+        let first = index_of(self.number % self.group.len().max(1) as u64);
+        let (tail, head) = self.group.split_at(first);
+        head.iter().chain(tail)
+    }
+}
+
+/// A response that changed nothing for the reads that it did not name.
+#[derive(Clone, Copy, Debug)]
+struct Confirmation {
+    /// The number of its request.
+    fetch: u64,
+    at: Instant,
 }
 
 /// The topics and brokers that a Fetch request names.
@@ -78,6 +98,8 @@ struct FetchSession {
     entries: Vec<SessionEntry>,
     /// Whether a request is in flight.
     asked: bool,
+    /// The number of the last request.
+    fetch: u64,
     /// Whether reads that no response names stay in flight.
     keeps: bool,
     /// Whether all reads must be let go.
@@ -87,8 +109,8 @@ struct FetchSession {
     /// Partitions of reads that have left the session. The next request names them or takes them
     /// out.
     released: Vec<(TopicHandle, Partition)>,
-    /// When all kept reads were last reported as unchanged.
-    reported: Instant,
+    /// The last response that confirmed the kept reads.
+    confirmed: Option<Confirmation>,
 }
 
 /// A partition as the broker remembers it.
@@ -112,20 +134,24 @@ pub(super) enum Tells {
 }
 
 impl FetchSessions {
-    /// A request for `group`, which is of one broker and lane and sorted, in a version that the
-    /// broker knows. If the session keeps reads, they are asked for as well; otherwise the group is
-    /// all that is asked for. A request that names all partitions begins with number `first`.
-    /// Without `wanted` no session is used. `None`: the kept reads must be let go first.
+    /// The request for a plan, in a version that the broker knows. If the session keeps reads, they
+    /// are asked for as well; otherwise the group is all that is asked for. Without `wanted` no
+    /// session is used. `None`: the kept reads must be let go first.
     pub(super) fn ask(
         &mut self,
-        (lane, node, group): (Lane, BrokerId, &[DueRead]),
-        first: usize,
-        link: LinkId,
-        newest: i16,
+        plan: FetchPlan<'_>,
         known: Known<'_>,
         wanted: bool,
     ) -> Option<(i16, FetchRequest)> {
         let Known { topics, view } = known;
+        let FetchPlan {
+            lane,
+            node,
+            group,
+            link,
+            newest,
+            ..
+        } = plan;
         let names = Names::of(group, topics);
         let ids = newest >= IDS_FROM && names.all_have_ids();
         let of = |it: &FetchSession| (it.lane, it.node) == (lane, node);
@@ -150,10 +176,8 @@ impl FetchSessions {
         };
         let names = Names { by_id, ..names };
         let request = FetchRequest::default();
-        let (tail, head) = group.split_at(first);
-        let all = || head.iter().chain(tail);
         if !wanted || version < SESSIONS_FROM {
-            return Some((version, request.with_topics(names.topics(all()))));
+            return Some((version, request.with_topics(names.topics(plan.rotated()))));
         }
         let at = session.unwrap_or_else(|| {
             self.all.retain(|it| view.address(it.node).is_some());
@@ -170,7 +194,7 @@ impl FetchSessions {
             session.by_id = by_id;
             session.entries.clear();
         }
-        session.asked = true;
+        (session.asked, session.fetch) = (true, plan.number);
         session.fresh.clear();
         session.fresh.extend(group.iter().map(|due| due.key));
         let (changed, gone) = if session.keeps {
@@ -183,7 +207,7 @@ impl FetchSessions {
             .with_session_id(session.id)
             .with_session_epoch(session.epoch);
         let request = if begins {
-            request.with_topics(names.topics(all()))
+            request.with_topics(names.topics(plan.rotated()))
         } else {
             request
                 .with_topics(names.topics(changed.iter()))
@@ -246,9 +270,9 @@ impl FetchSessions {
     }
 
     /// A response reports changes, and its session may keep the reads that it does not name.
-    /// Returns the reads to report as unchanged: those of the last request, and now and then all.
-    /// `None`: it keeps none.
-    pub(super) fn keep(&mut self, link: LinkId, now: Instant) -> Option<Unnamed> {
+    /// Returns the reads of the last request, which are kept from now on unless the caller releases
+    /// them. `None`: it keeps none.
+    pub(super) fn keep(&mut self, link: LinkId, now: Instant) -> Option<Vec<ReadKey>> {
         let session = self.of(link)?;
         // Other lanes stop and pause reads all the time, and are not asked for long.
         let live = matches!(session.lane, Lane::Replies | Lane::Streams);
@@ -256,11 +280,19 @@ impl FetchSessions {
             return None;
         }
         session.keeps = true;
-        if now.since(session.reported) >= UNCHANGED_EVERY {
-            session.reported = now;
-            return Some(Unnamed::All);
-        }
-        Some(Unnamed::Fresh(std::mem::take(&mut session.fresh)))
+        session.confirmed = Some(Confirmation {
+            fetch: session.fetch,
+            at: now,
+        });
+        Some(std::mem::take(&mut session.fresh))
+    }
+
+    /// When a broker last confirmed the reads that the link's session keeps, for a read that was
+    /// last asked for in Fetch number `asked_in`. Later requests ask for it without naming it.
+    pub(super) fn confirmed(&self, link: LinkId, asked_in: u64) -> Option<Instant> {
+        let session = self.all.iter().find(|session| session.link == link)?;
+        let confirmed = session.confirmed.filter(|it| asked_in <= it.fetch)?;
+        Some(confirmed.at)
     }
 
     /// Something concerns reads of a lane that may be kept. `None`: of any lane.
@@ -323,11 +355,12 @@ impl FetchSession {
             by_id: false,
             entries: Vec::new(),
             asked: false,
+            fetch: 0,
             keeps: false,
             regroup: false,
             fresh: Vec::new(),
             released: Vec::new(),
-            reported: Instant::ZERO,
+            confirmed: None,
         }
     }
 

@@ -31,6 +31,9 @@ pub(super) struct Read {
     pub(super) flight: Option<LinkId>,
     /// The number of the Fetch that asked for it last. Zero: none did.
     pub(super) asked_in: u64,
+    /// When a broker last confirmed that it has nothing more. While a fetch session keeps the read
+    /// in flight, the session knows a later moment.
+    pub(super) confirmed: Option<Instant>,
     /// Records of the last response wait to be unpacked. The read is not asked for meanwhile.
     pub(super) unpacking: bool,
     pub(super) not_before: Instant,
@@ -95,6 +98,7 @@ impl Read {
             checked: LeaderEpoch(None),
             flight: None,
             asked_in: 0,
+            confirmed: None,
             unpacking: false,
             not_before: Instant::ZERO,
             paused: false,

@@ -13,7 +13,7 @@ use super::context::{Context, Link};
 use super::due::{DueRead, due_read, leave_silent_replica, replica_silent_from};
 use super::epochs::Epochs;
 use super::event::{Event, Lane, LinkId, ReadKey, StartAt, TopicHandle};
-use super::fetch_session::{FetchSessions, Known, Tells, Unnamed};
+use super::fetch_session::{FetchPlan, FetchSessions, Known, Tells};
 use super::link::{Peer, Purpose};
 use super::metric_event::MetricEvent;
 use super::read::{Read, ReadPlace, Seek, fail};
@@ -27,7 +27,7 @@ use super::wake::Wake;
 use super::wire::{Api, ResponseBody};
 use super::{Code, KafkaError};
 use crate::log::{BatchBuilder, Next};
-use crate::model::{Instant, Partition, index_of, millis_i32};
+use crate::model::{Instant, Partition, millis_i32};
 
 /// From this version of Fetch on the reader's rack is named.
 const RACKS_FROM: i16 = 11;
@@ -104,6 +104,11 @@ impl Reader {
         read.is_some_and(|it| it.flight.is_some() || it.unpacking)
     }
 
+    /// When a broker last confirmed that a read has nothing more.
+    pub(super) fn confirmed(&self, key: ReadKey) -> Option<Instant> {
+        confirmed(self.reads.get(key)?, &self.sessions)
+    }
+
     /// The view is newer: reads that wait for that are retried at once.
     pub(super) fn on_view(&mut self) {
         for (_, read) in self.reads.iter_mut() {
@@ -156,7 +161,7 @@ impl Reader {
             at_replicas |= read.is_at_replica();
             leave_silent_replica(read, cx);
             sought |= matches!(read.place, ReadPlace::Sought { .. });
-            due.extend(due_read((key, read), epochs, cx));
+            due.extend(due_read(key, read, epochs, cx));
         }
         if sought {
             start_offsets::pump(&mut self.reads, cx);
@@ -167,14 +172,14 @@ impl Reader {
         });
         due.dedup_by_key(|due| (due.lane, due.node, due.partition()));
         for group in due.chunk_by(|a, b| (a.lane, a.node) == (b.lane, b.node)) {
-            self.fetch((group[0].lane, group[0].node), group, cx);
+            self.fetch(group[0].lane, group[0].node, group, cx);
         }
         // Brokers with kept reads only. Those that were asked above are asked already.
         let kept: Vec<_> = self.sessions.kept().collect();
         for (lane, node) in kept {
             let is_due = |due: &DueRead| (due.lane, due.node) == (lane, node);
             if !due.iter().any(is_due) {
-                self.fetch((lane, node), &[], cx);
+                self.fetch(lane, node, &[], cx);
             }
         }
         self.scratch = due;
@@ -189,7 +194,7 @@ impl Reader {
     }
 
     /// Asks a broker for the reads of `group` in a lane, and for those that the session keeps.
-    fn fetch(&mut self, (lane, node): (Lane, BrokerId), group: &[DueRead], cx: &mut Context<'_>) {
+    fn fetch(&mut self, lane: Lane, node: BrokerId, group: &[DueRead], cx: &mut Context<'_>) {
         let from = (lane, Some(Peer::Node(node)));
         if self
             .backlog
@@ -213,15 +218,19 @@ impl Reader {
             }
         };
         self.fetches += 1;
-        let first = index_of(self.fetches % group.len().max(1) as u64);
-        let sessions = cx.settings.fetch_sessions;
+        let plan = FetchPlan {
+            lane,
+            node,
+            group,
+            number: self.fetches,
+            link,
+            newest,
+        };
         let known = Known {
             topics: cx.topics,
             view: cx.view,
         };
-        let asked = self
-            .sessions
-            .ask((lane, node, group), first, link, newest, known, sessions);
+        let asked = self.sessions.ask(plan, known, cx.settings.fetch_sessions);
         let Some((version, request)) = asked else {
             self.due = true;
             return cx.wake.at(cx.now.mono);
@@ -297,11 +306,12 @@ impl Reader {
                 continue;
             };
             for data in topic.partitions {
-                let partition = (handle, Partition(data.partition_index as u32));
+                let index = Partition(data.partition_index as u32);
+                let partition = (handle, index);
                 let told = (data.error_code == 0).then(|| Bounds::of(&data));
                 self.sessions.on_told(link, partition, told);
                 // The read may have been stopped, and begun again, since it was asked for.
-                if let Some(key) = self.reads.waiting(link, lane, partition) {
+                if let Some(key) = self.reads.waiting(link, lane, handle, index) {
                     self.on_partition(key, data, &mut records, cx);
                 }
             }
@@ -327,7 +337,9 @@ impl Reader {
     /// The reads that are still in flight on a link may be asked for again.
     fn let_go(&mut self, link: LinkId) {
         for (_, read) in self.reads.iter_mut() {
-            read.flight = read.flight.filter(|flight| *flight != link);
+            if read.flight == Some(link) {
+                land(read, &self.sessions);
+            }
         }
         self.sessions.on_let_go(link);
         self.reads.activate_all();
@@ -340,8 +352,7 @@ impl Reader {
         let keeps = news && cx.settings.rack.is_empty();
         let keeps = keeps.then(|| self.sessions.keep(link, cx.now.mono));
         let (unnamed, keeps) = match keeps.flatten() {
-            Some(Unnamed::Fresh(keys)) => (keys, true),
-            Some(Unnamed::All) => (self.reads.on_link(link).collect(), true),
+            Some(fresh) => (fresh, true),
             None => (self.reads.on_link(link).collect(), false),
         };
         let mut to_tell = Vec::new();
@@ -357,7 +368,7 @@ impl Reader {
             let told = news.then(|| self.sessions.told(link, partition)).flatten();
             let whole = read.started && read.failures == 0;
             if !(keeps && whole && told.is_some()) {
-                read.flight = None;
+                land(read, &self.sessions);
                 self.sessions.release(link, partition);
                 self.reads.activate(key);
             }
@@ -370,7 +381,7 @@ impl Reader {
                     fail(key, read, error, cx);
                 }
                 Some(told) if !whole => to_tell.push((key, told)),
-                Some(_) => cx.events.push_back(Event::Unchanged { read: key }),
+                Some(_) => read.confirmed = Some(cx.now.mono),
             }
         }
         if !keeps {
@@ -390,7 +401,7 @@ impl Reader {
         self.reads.activate_all();
         for (key, read) in self.reads.iter_mut() {
             if read.flight == Some(link) {
-                read.flight = None;
+                land(read, &self.sessions);
                 fail(key, read, error.clone(), cx);
             }
         }
@@ -406,7 +417,7 @@ impl Reader {
         let Some(read) = self.reads.get_mut(key) else {
             return;
         };
-        read.flight = None;
+        land(read, &self.sessions);
         self.reads.activate(key);
         let Some(read) = self.reads.get_mut(key) else {
             return;
@@ -537,6 +548,18 @@ impl Reader {
         self.sessions.on_lost(link);
         self.fail_all(link, error, cx);
     }
+}
+
+/// The read is not in flight any more. It remembers what its session knew of it.
+fn land(read: &mut Read, sessions: &FetchSessions) {
+    read.confirmed = confirmed(read, sessions);
+    read.flight = None;
+}
+
+/// When a broker last confirmed that a read has nothing more.
+fn confirmed(read: &Read, sessions: &FetchSessions) -> Option<Instant> {
+    let kept = |link| sessions.confirmed(link, read.asked_in);
+    read.confirmed.max(read.flight.and_then(kept))
 }
 
 /// All that a response brought of a partition is unpacked.

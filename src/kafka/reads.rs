@@ -107,7 +107,8 @@ impl Reads {
         &self,
         link: LinkId,
         lane: Lane,
-        (topic, partition): (TopicHandle, Partition),
+        topic: TopicHandle,
+        partition: Partition,
     ) -> Option<ReadKey> {
         let key = |id| ReadKey {
             lane,

@@ -18,6 +18,13 @@ pub(super) struct EndSlot {
     pub(super) partition: Partition,
 }
 
+/// A request for end offsets, which may serve several questions.
+#[derive(Debug)]
+pub(super) struct EndsRequest {
+    pub(super) number: u64,
+    pub(super) slots: Vec<EndSlot>,
+}
+
 #[derive(Debug)]
 pub(super) enum RequestTag {
     /// Of the directory: brokers, topics and leaders.
@@ -28,8 +35,8 @@ pub(super) enum RequestTag {
     ProducerId,
     /// Of reads that have no offset yet: each with its generation.
     StartOffsets(Vec<(ReadKey, u32)>),
-    /// Of end offsets: the number of the request, and what it asks for.
-    Ends(u64, Vec<EndSlot>),
+    /// Of end offsets.
+    Ends(EndsRequest),
     /// Of the ends of epochs: the number of the request.
     Epochs(u64, Vec<EpochKey>),
     /// Of the reader: how long the broker may wait for records.

@@ -1,6 +1,6 @@
 //! The topics of a client by handle, as the newest view shows them.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use kafka_protocol::protocol::StrBytes;
@@ -21,6 +21,8 @@ struct KnownTopic {
 #[derive(Debug, Default)]
 pub(super) struct Topics {
     topics: Vec<KnownTopic>,
+    /// The topics that have an id, by their present one. Responses name topics by it.
+    by_id: HashMap<Uuid, TopicHandle>,
 }
 
 impl Topics {
@@ -51,6 +53,12 @@ impl Topics {
             };
             let handle = TopicHandle(u32_of(i));
             let old = topic.state.replace(new.clone());
+            if let Some(old) = old.as_ref().and_then(id) {
+                self.by_id.remove(&Uuid::from_bytes(old.0));
+            }
+            if let Some(new) = id(new) {
+                self.by_id.insert(Uuid::from_bytes(new.0), handle);
+            }
             match new {
                 TopicState::Missing(reason) => match &old {
                     Some(TopicState::Missing(before)) if before == reason => {}
@@ -103,19 +111,11 @@ impl Topics {
 
     /// The topic that a response names: by id if it has one, otherwise by name.
     pub(super) fn find(&self, name: &str, id: Uuid) -> Option<TopicHandle> {
-        let same = |topic: &KnownTopic| {
-            if id.is_nil() {
-                topic.name.as_str() == name
-            } else {
-                match &topic.state {
-                    Some(TopicState::Present { view, .. }) => {
-                        view.id.is_some_and(|known| known.0 == *id.as_bytes())
-                    }
-                    _ => false,
-                }
-            }
-        };
-        let at = self.topics.iter().position(same);
+        if !id.is_nil() {
+            return self.by_id.get(&id).copied();
+        }
+        let mut names = self.topics.iter().map(|topic| topic.name.as_str());
+        let at = names.position(|known| known == name);
         at.map(|i| TopicHandle(u32_of(i)))
     }
 

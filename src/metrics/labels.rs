@@ -68,15 +68,57 @@ labels! {
     "limit" AcceptRefusal {
         /// The setting `http.connections_max` was reached.
         Connections = "connections",
+        /// The client's address has `http.address_connections_max` connections.
+        Address = "address",
         /// No file descriptor was free for clients: the rest is reserved for brokers and the admin
         /// port.
         Descriptors = "descriptors",
         /// One shard had no free socket slot.
         Sockets = "sockets",
+        /// The setting `http2.connections_max` was reached. The client was sent GOAWAY.
+        Http2 = "http2",
         /// The setting `tls.handshakes_max` was reached.
         Handshakes = "handshakes",
         /// The listener has the PROXY protocol, and the client is not one of `proxies`.
         Proxy = "proxy",
+    }
+
+    /// Why a stream was closed at once. Its client got 200 and the time to wait.
+    "cause" StreamRefusal {
+        /// The topic is being loaded.
+        NotReady = "not_ready",
+        /// The topic is missing, misconfigured or not readable.
+        TopicUnavailable = "topic_unavailable",
+        /// The client has used up the `rate` of the route.
+        Rate = "rate",
+        /// `streams.streams_max` streams are open.
+        Streams = "streams",
+        /// The client has `streams.client_streams_max` streams.
+        ClientStreams = "client_streams",
+        /// The process is draining before its end.
+        Draining = "draining",
+    }
+
+    /// Which end reset a stream of HTTP/2.
+    "by" ResetBy {
+        /// The client, which no longer needs the response.
+        Client = "client",
+        /// The gateway: the client broke a rule, or the response could not be completed.
+        Gateway = "gateway",
+    }
+
+    /// Why the gateway sent GOAWAY to a client of HTTP/2.
+    "cause" GoAwayCause {
+        /// The process is draining before its end.
+        Drain = "drain",
+        /// No stream was open for `http.idle_timeout`, or a head was not complete in time.
+        Idle = "idle",
+        /// The client broke a rule of the protocol.
+        Violation = "violation",
+        /// The client sent too many frames that ask for nothing, or reset too many streams.
+        Flood = "flood",
+        /// The setting `http2.connections_max` was reached.
+        Limit = "limit",
     }
 
     /// Why the gateway ended a stream.
@@ -85,6 +127,9 @@ labels! {
         Client = "client",
         /// The subscriber fell behind the window.
         Slow = "slow",
+        /// The client did not take a page of changes within 10 s while other streams waited for
+        /// memory.
+        Page = "page",
         /// The client's credential expired, or the route was removed.
         Revoked = "revoked",
         /// The process is draining before its end.

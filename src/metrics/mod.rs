@@ -15,8 +15,9 @@ mod text;
 pub use family::{By, Counter, Gauge, Label, Seconds};
 pub use histogram::{BOUNDS, Histogram};
 pub use labels::{
-    AcceptRefusal, BarrierFailure, CloseReason, CommandLimit, CommandOutcome, IgnoredReply,
-    KafkaApi, KafkaFailure, RouteKind, StatusClass, StreamEnd,
+    AcceptRefusal, BarrierFailure, CloseReason, CommandLimit, CommandOutcome, GoAwayCause,
+    IgnoredReply, KafkaApi, KafkaFailure, ResetBy, RouteKind, StatusClass, StreamEnd,
+    StreamRefusal,
 };
 pub use report::{
     BarrierStatus, BrokerStatus, Check, CheckState, PartitionStatus, RepliesStatus, ShardReport,

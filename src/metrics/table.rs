@@ -4,8 +4,9 @@
 use super::Histogram;
 use super::family::{By, Counter, Family, Gauge, Seconds};
 use super::labels::{
-    AcceptRefusal, BarrierFailure, CloseReason, CommandLimit, CommandOutcome, IgnoredReply,
-    KafkaApi, KafkaFailure, RouteKind, StatusClass, StreamEnd,
+    AcceptRefusal, BarrierFailure, CloseReason, CommandLimit, CommandOutcome, GoAwayCause,
+    IgnoredReply, KafkaApi, KafkaFailure, ResetBy, RouteKind, StatusClass, StreamEnd,
+    StreamRefusal,
 };
 use super::text::Samples;
 
@@ -81,6 +82,12 @@ groups! {
         connections_accepted: Counter = "connections_accepted_total",
         /// Open connections from clients.
         connections_open: Gauge = "connections_open",
+        /// Open connections from clients that speak HTTP/2. They are also among the connections.
+        http2_connections_open: Gauge = "http2_connections_open",
+        /// Streams of HTTP/2 that were reset, by the end that reset them.
+        http2_resets: By<ResetBy, Counter> = "http2_resets_total",
+        /// GOAWAY frames that were sent to clients of HTTP/2, by cause.
+        http2_goaways: By<GoAwayCause, Counter> = "http2_goaways_total",
         /// Connections from clients that ended, by reason.
         connections_closed: By<CloseReason, Counter> = "connections_closed_total",
         /// Connections from clients closed at once, before a byte was read, by limit.
@@ -132,6 +139,9 @@ groups! {
         stream_page_bytes: Gauge = "stream_page_bytes",
         /// Streams that wait for memory for their next page of changes.
         streams_waiting_for_pages: Gauge = "streams_waiting_for_pages",
+        /// Panics while bytes of a client were parsed or a response was encoded. Each closed one
+        /// connection, and the log has the place. A panic elsewhere ends the process.
+        connection_panics: Counter = "connection_panics_total",
         /// Turns of the shards' loops.
         turns: Counter = "turns_total",
         /// Time that a turn of a shard took.
@@ -144,6 +154,8 @@ groups! {
     RouteMetrics {
         /// Completed requests, by status. A stream counts when it starts.
         requests: By<StatusClass, Counter> = "http_requests_total",
+        /// Requests beyond the `rate` of the route. They got 429, or as a stream 200 and a close.
+        rate_limited: Counter = "http_rate_limited_total",
     }
 
     /// Further metrics of command routes.
@@ -156,6 +168,8 @@ groups! {
     StreamMetrics {
         /// Open streams of the route.
         open: Gauge = "streams_open",
+        /// Streams that were closed at once, by cause.
+        refused: By<StreamRefusal, Counter> = "streams_refused_total",
         /// Streams that ended, by reason.
         ended: By<StreamEnd, Counter> = "streams_ended_total",
         /// Subscribers that fell behind the window.

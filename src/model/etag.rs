@@ -19,6 +19,10 @@ impl Etag {
     /// Most bytes between the quotes.
     pub const LEN_MAX: usize = 128;
 
+    /// Ends the tag of content in gzip. No service writes such a tag, so a client's condition can
+    /// be read without knowing in which coding it has the content.
+    pub const GZIP_SUFFIX: &'static [u8] = b";gzip";
+
     /// Most bytes of [`Self::event_id_part`]: every byte of a weak tag escaped.
     pub const EVENT_ID_PART_MAX: usize = 3 * (Self::LEN_MAX + b"W/\"\"".len());
 
@@ -78,6 +82,17 @@ impl Etag {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// The tag of the same content in gzip. It differs, because the bytes differ (RFC 9110
+    /// 8.8.3.3).
+    #[must_use]
+    pub fn in_gzip(&self) -> Self {
+        let mut bytes = self.0.clone();
+        let quote = bytes.pop();
+        bytes.extend_from_slice(Self::GZIP_SUFFIX);
+        bytes.extend(quote);
+        Self(bytes)
     }
 
     /// Whether the tag is weak (RFC 9110 8.8.1).
@@ -180,6 +195,15 @@ mod tests {
             "a\r\nb", "\0", "\x7f", "w/\"7\"", &long,
         ] {
             assert_eq!(Etag::from_header(header.as_bytes()), None, "{header:?}");
+        }
+    }
+
+    #[test]
+    fn content_in_gzip_has_a_tag_of_its_own() {
+        for (header, gzip) in [("7", "\"7;gzip\""), ("W/\"7\"", "W/\"7;gzip\"")] {
+            let etag = Etag::from_header(header.as_bytes()).expect(header);
+            assert_eq!(etag.in_gzip().as_bytes(), gzip.as_bytes());
+            assert_eq!(etag.in_gzip().is_weak(), etag.is_weak());
         }
     }
 

@@ -65,3 +65,31 @@ impl KeyHash {
         ShardId(first.0 + u16_of(range))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An attacker that knows the hash but not the secret chooses keys that one shard would own
+    /// under a secret of its own. Under the real one they are spread.
+    #[test]
+    fn keys_that_an_attacker_chose_are_spread_over_the_shards() {
+        const SHARDS: u16 = 8;
+        let theirs = HashSecret::derived_from(b"a guess");
+        let ours = HashSecret::derived_from(b"what the topic's log says");
+        let keys = (0_u32..).map(|n| format!("key-{n}"));
+        let owner = |secret: &HashSecret, key: &str| {
+            let owner = secret.hash(key.as_bytes()).owner(ShardId(0), SHARDS);
+            usize::from(owner.0)
+        };
+        let chosen = keys.filter(|key| owner(&theirs, key) == 3).take(40_000);
+        let mut load = [0_u32; SHARDS as usize];
+        chosen.for_each(|key| load[owner(&ours, &key)] += 1);
+        let (most, mean) = (
+            load.iter().max().copied().unwrap_or(0),
+            40_000 / u32::from(SHARDS),
+        );
+        println!("40,000 chosen keys over {SHARDS} shards: {most} at most, {mean} on average");
+        assert!(most * 10 <= mean * 12, "{load:?}");
+    }
+}

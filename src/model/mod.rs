@@ -15,6 +15,7 @@ mod key;
 mod narrow;
 mod network;
 mod planted;
+mod planted_panics;
 mod position;
 mod random;
 mod secret;
@@ -41,6 +42,9 @@ pub use network::{Network, NotNetwork};
 pub use planted::{Bug, is_planted};
 #[cfg(feature = "planted")]
 pub use planted::{invent_identities, invents_identities, plant};
+#[cfg(feature = "planted")]
+pub use planted_panics::plant_panics;
+pub use planted_panics::{PanicAt, panic_if_planted};
 pub use position::{LeaderEpoch, Offset, Partition};
 pub use random::FastRandom;
 pub use secret::Secret;

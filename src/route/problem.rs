@@ -40,6 +40,8 @@ pub enum Failure {
     CommandTooLarge,
     /// The broker rejects this record, but would accept others. Nothing was appended.
     RecordRefused,
+    /// The client has used up the rate of the route.
+    TooManyRequests,
     /// A limit was reached before anything was done.
     Overloaded,
     /// The process is draining before its end.
@@ -62,7 +64,7 @@ pub enum Failure {
 
 impl Failure {
     /// Every failure, for the test of the documentation.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::NoSuchRoute,
         Self::NotFound,
         Self::MissingParameter,
@@ -81,6 +83,7 @@ impl Failure {
         Self::NoSuchCommand,
         Self::CommandTooLarge,
         Self::RecordRefused,
+        Self::TooManyRequests,
         Self::Overloaded,
         Self::Draining,
         Self::NotReady,
@@ -185,6 +188,11 @@ impl Failure {
                 "The broker refuses the command's record",
                 StatusCode::BAD_REQUEST,
             ),
+            Self::TooManyRequests => (
+                "/problems/too-many-requests",
+                "The client has used up its requests to this route",
+                StatusCode::TOO_MANY_REQUESTS,
+            ),
             Self::Overloaded => (
                 "/problems/overloaded",
                 "The gateway is at a limit",
@@ -273,6 +281,7 @@ impl Failure {
             }
             Self::CommandTooLarge => "nothing was appended",
             Self::RecordRefused => "nothing was appended",
+            Self::TooManyRequests => "nothing was done; try again after the time in Retry-After",
             Self::Overloaded => "nothing was done; try again after the time in Retry-After",
             Self::Draining => "nothing was done; try again, and another gateway will answer",
             Self::NotReady => "the route's topic has not been read yet; try again soon",
@@ -299,6 +308,8 @@ impl Failure {
     pub const fn retry_after(self) -> Option<u32> {
         match self {
             Self::Overloaded | Self::Draining | Self::CommandInProgress => Some(1),
+            // The time is set for each request.
+            Self::TooManyRequests => Some(1),
             Self::NotReady | Self::BrokerUnavailable | Self::ReplyUnavailable => Some(2),
             Self::OutcomeUnknown => Some(2),
             Self::TopicUnavailable => Some(5),

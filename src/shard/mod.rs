@@ -9,9 +9,12 @@
 
 mod active;
 mod ciphertext;
+mod client_limits;
 mod deferred;
 mod difference;
 mod edge;
+mod gcra;
+mod guard;
 mod home;
 mod io;
 mod labels;
@@ -36,6 +39,7 @@ mod work_limits;
 
 use crate::model::{Now, ShardId};
 
+pub use guard::is_guarded;
 pub use io::{
     Inputs, Io, ListenerId, Open, OpenTicket, Outputs, Part, Read, Remote, SocketEvent, SocketId,
     Turn, Write,

@@ -192,6 +192,7 @@ impl Projections {
     #[must_use = "a quiet shard turns twice a second"]
     pub(super) fn on_time(&mut self, now: Now, out: &mut Outbox) -> bool {
         let mut more = self.end_waits(now.mono, out);
+        self.end_overdue_pages(now.mono);
         let Attention {
             changed, deadlines, ..
         } = &mut self.attention;
@@ -209,6 +210,17 @@ impl Projections {
         more
     }
 
+    /// While streams wait for memory, ends those whose sockets have had a page for too long.
+    fn end_overdue_pages(&mut self, now: Instant) {
+        for place in self.pages.check(now) {
+            let projection = self.topics[place].as_mut();
+            if let Some(feed) = projection.and_then(Projection::feed_mut) {
+                feed.end_overdue_pages(now);
+                self.attention.changed.insert(place);
+            }
+        }
+    }
+
     /// Visits the topics that were changed: sends what their streams need.
     pub(super) fn pump_feeds(&mut self, now: Instant, out: &mut Outbox) {
         while let Some(place) = self.attention.changed.pop() {
@@ -222,6 +234,7 @@ impl Projections {
                 self.pages.recount(place, feed);
             }
         }
+        self.pages.plan_check(now);
     }
 
     fn visit(&mut self, place: usize, now: Instant, out: &mut Outbox) {
@@ -301,7 +314,7 @@ impl Projections {
         self.attention.changed.insert(index);
         let mut before = self.topics[index].replace(projection);
         if let Some(feed) = before.as_mut().and_then(Projection::topic_feed_mut) {
-            self.pages.release(feed);
+            self.pages.release(index, feed);
         }
         before.is_some()
     }
@@ -420,6 +433,7 @@ impl Projections {
         } = &self.attention;
         let of = |place: usize| self.topics[place].as_ref()?.next_deadline();
         let all = changed.iter().filter_map(of).chain(deadlines.next());
+        let all = all.chain(self.pages.next_check());
         all.chain(self.deferred.next_deadline()).min()
     }
 

@@ -1,14 +1,17 @@
 //! Requests that wait for a seq, each until one of the ways in which a wait ends.
 
 use super::*;
+use crate::cache::Changes;
 use crate::config::{ConfigFile, Sources, load};
 use crate::log::testing::step;
 use crate::log::{Change, Next, Progress, Seq};
 use crate::model::{HashSecret, LogTag, Offset, Partition, TopicId, UnixMillis};
-use crate::shard::message::Message;
+use crate::shard::message::ChangesPiece;
+use crate::shard::message::{Message, ProjectionMessage};
+use crate::shard::projection::SLICE_START;
 use crate::shard::registry::Registry;
 use crate::shard::snapshot::Layout;
-use crate::sse::{Filter, Need, Sink, Slow, StartFrom, StreamQuestion, Subscribe, Taken};
+use crate::sse::{Delivery, Filter, Need, Sink, Slow, StartFrom, StreamQuestion, Subscribe, Taken};
 
 /// Few connections, so that the limit of waiting requests is reached.
 const CONFIG: &str = "http.connections_max = 16\nkafka.bootstrap = [\"localhost:9092\"]\n\
@@ -24,18 +27,20 @@ struct World {
     projections: Projections,
     out: Outbox,
     seq: u64,
+    compacted: bool,
 }
 
-/// A socket that takes everything.
-struct Nowhere;
+/// A socket that takes so many bytes of each offer.
+struct Nowhere(usize);
 
 impl Sink for Nowhere {
     fn room(&self) -> usize {
-        usize::MAX
+        self.0
     }
 
     fn take(&mut self, slices: &[std::io::IoSlice<'_>]) -> Taken {
-        Taken::Bytes(slices.iter().map(|slice| slice.len()).sum())
+        let bytes: usize = slices.iter().map(|slice| slice.len()).sum();
+        Taken::Bytes(bytes.min(self.0))
     }
 }
 
@@ -61,6 +66,11 @@ impl World {
 
     /// With one topic that begins to load.
     fn loading() -> Self {
+        Self::loading_with(false)
+    }
+
+    /// With one topic that begins to load, and memory for one page of *changes*.
+    fn loading_with(compacted: bool) -> Self {
         let file = ConfigFile {
             name: "gateway.toml".into(),
             text: CONFIG.into(),
@@ -77,11 +87,14 @@ impl World {
         };
         let config = Arc::new(loaded.expect("a correct config").config);
         let snapshot = Snapshot::new(1, config, layout, &mut Registry::default());
-        let snapshot = Arc::new(snapshot.expect("one topic has a number"));
+        let mut snapshot = snapshot.expect("one topic has a number");
+        snapshot.work.pages_bytes_max = PAGE_BYTES_MAX;
+        let snapshot = Arc::new(snapshot);
         let mut world = Self {
             projections: Projections::new(ShardId(0), snapshot, 1),
             out: Outbox::new(ShardId(0)),
             seq: 0,
+            compacted,
         };
         world.open(1);
         world
@@ -93,7 +106,7 @@ impl World {
             number,
             tag: TAG,
             secret: HashSecret::new([0; 16]),
-            compacted: false,
+            compacted: self.compacted,
             cached: true,
             partitions: 1,
             streamed: true,
@@ -113,15 +126,16 @@ impl World {
             .answer_at(TOPIC, place, at(deadline), request, out);
     }
 
-    /// A stream becomes a member of a catch-up read. Its client lacks what the window has not.
-    fn join_catch_up(&mut self, catch_up: u32) -> ExchangeId {
+    /// A stream subscribes. Its client lacks what the window has not. Its socket takes `room`
+    /// bytes.
+    fn subscribe(&mut self, slot: u32, room: usize) -> ExchangeId {
         let mut held = Cut::start();
         held.set(Partition(0), Next::at(Offset(1)));
         let (tag, time, cut) = (TAG, UnixMillis(0), held);
         let id = Progress { tag, time, cut }.encode() + ".";
         let exchange = ExchangeId {
             shard: ShardId(0),
-            slot: 0,
+            slot,
             generation: 0,
         };
         let request = Subscribe {
@@ -134,8 +148,15 @@ impl World {
         let feed = self.projections.feed_mut(TOPIC).expect("it is live");
         feed.subscribe(exchange, &request, Now::default());
         while let Some(stream) = feed.next_pending() {
-            feed.deliver(stream, &mut Nowhere, Now::default());
+            feed.deliver(stream, &mut Nowhere(room), Now::default());
         }
+        exchange
+    }
+
+    /// A stream becomes a member of a catch-up read.
+    fn join_catch_up(&mut self, catch_up: u32) -> ExchangeId {
+        let exchange = self.subscribe(0, usize::MAX);
+        let feed = self.projections.feed_mut(TOPIC).expect("it is live");
         assert!(matches!(feed.next_need(), Some(Need::CatchUp { .. })));
         let question = StreamQuestion {
             exchange,
@@ -257,4 +278,71 @@ fn a_cancelled_exchange_waits_for_nothing() {
     assert_eq!(world.projections.deferred.next_deadline(), None);
     world.step();
     assert_eq!(world.answers(), []);
+}
+
+/// The streams that asked a slice for a page since the last call.
+fn pages_asked(world: &mut World) -> Vec<StreamQuestion> {
+    let asked = |(_, message)| match message {
+        Message::Projection(TOPIC, ProjectionMessage::Changes(request)) => request.question,
+        other => panic!("an unexpected {other:?}"),
+    };
+    world.out.drain().into_iter().map(asked).collect()
+}
+
+/// A page arrives, without records, and another one follows it.
+fn page(world: &mut World, question: StreamQuestion, now: Now) {
+    let changes = Changes {
+        next: Some(SLICE_START),
+        ..Changes::default()
+    };
+    let next = Some((ShardId(1), SLICE_START));
+    let piece = Some(Box::new(ChangesPiece { changes, next }));
+    let message = FeedMessage::Changed(question, piece);
+    let out = &mut world.out;
+    world.projections.on_feed_message(TOPIC, message, now, out);
+}
+
+/// What a stream that is pending is sent.
+fn deliver(world: &mut World, now: Now) -> Option<(ExchangeId, Delivery)> {
+    let feed = world.projections.feed_mut(TOPIC).expect("it is live");
+    let stream = feed.next_pending()?;
+    Some((stream, feed.deliver(stream, &mut Nowhere(0), now)))
+}
+
+/// There is memory for one page, and the client that has it does not read. Nothing happens to it
+/// until another stream has waited for the memory.
+#[test]
+fn a_client_that_does_not_take_its_page_is_closed_while_others_wait() {
+    let seconds = |seconds: u64| Now {
+        mono: at(seconds * 1000),
+        ..Now::default()
+    };
+    let mut world = World::loading_with(true);
+    world.step_to(5);
+    world.projections.on_live(TOPIC, Cut::start());
+    let first = world.subscribe(0, 0);
+    world.projections.pump_feeds(at(0), &mut world.out);
+    let asked = pages_asked(&mut world);
+    assert_eq!(asked[..].len(), 1);
+    page(&mut world, asked[0], seconds(0));
+    world.projections.pump_feeds(at(0), &mut world.out);
+    // No other stream waits.
+    let _ = world.projections.on_time(seconds(20), &mut world.out);
+    world.projections.pump_feeds(at(20_000), &mut world.out);
+    assert_eq!(deliver(&mut world, seconds(20)), None);
+
+    world.subscribe(1, usize::MAX);
+    world.projections.pump_feeds(at(20_000), &mut world.out);
+    assert!(pages_asked(&mut world).is_empty(), "there is no memory");
+    let used = world.projections.pages().0;
+    assert_eq!(world.projections.next_deadline(), Some(at(21_000)));
+    let _ = world.projections.on_time(seconds(20), &mut world.out);
+    assert_eq!(world.projections.pages().0, used);
+    let _ = world.projections.on_time(seconds(21), &mut world.out);
+    let ended = deliver(&mut world, seconds(21));
+    assert_eq!(ended, Some((first, Delivery::Stalled)));
+    world.projections.pump_feeds(at(21_000), &mut world.out);
+    let asked = pages_asked(&mut world);
+    assert_eq!(asked[0].exchange.slot, 1, "the page of the other");
+    assert_eq!(world.projections.pages(), (PAGE_BYTES_MAX, 0));
 }

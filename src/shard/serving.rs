@@ -321,7 +321,7 @@ impl Serving {
     fn on_shard_message<I: Io>(&mut self, message: ShardMessage, cx: &mut TurnContext<'_, I>) {
         match message {
             ShardMessage::Load(snapshot) => self.load(&snapshot),
-            ShardMessage::Tls(acceptor) => self.edge.set_acceptor(acceptor),
+            ShardMessage::Tls(acceptor) => self.edge.set_acceptor(acceptor, cx.now.mono),
             ShardMessage::Ask(number) => {
                 let report = Box::new(self.report(cx.now));
                 self.out.to_control(ControlMessage::Report(number, report));

@@ -71,7 +71,7 @@ impl TopicFeed {
         let feed = &mut self.feed;
         match message {
             FeedMessage::Changed(question, piece) => {
-                self.on_changed(question, piece.map(|it| *it), undecodable);
+                self.on_changed(question, piece.map(|it| *it), undecodable, now.mono);
             }
             FeedMessage::EpochsChecked { question, ends } => {
                 feed.on_epochs_checked(question, ends.as_deref(), now);
@@ -101,6 +101,7 @@ impl TopicFeed {
         question: StreamQuestion,
         piece: Option<ChangesPiece>,
         undecodable: impl FnOnce() -> Vec<OffsetRange>,
+        now: Instant,
     ) {
         let Some(ChangesPiece { changes, next }) = piece.filter(|it| is_whole(&it.changes)) else {
             return self.feed.on_page_failed(question);
@@ -123,7 +124,7 @@ impl TopicFeed {
         if next.is_none() {
             self.feed.on_page_gaps(question, &undecodable());
         }
-        self.feed.on_page(question, entries, next);
+        self.feed.on_page(question, entries, next, now);
     }
 
     /// What the shard has counted for the feed's pages, and what it counts from now on.

@@ -4,19 +4,25 @@
 //!
 //! These are the only counters that all shards write. A shard changes them when a connection or a
 //! stream begins or ends, and when a request or response does not fit into one turn. A request that
-//! is read and answered in one turn changes none.
+//! is read and answered in one turn changes none, unless its route has a rate.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use super::client_limits::ClientLimits;
+
 /// Shared by the shards of one process.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ClientTotals {
+    /// What single clients use.
+    pub(super) clients: ClientLimits,
     /// Open client connections, those with an event stream included.
     pub(super) connections: Total,
     /// Connections closed at once because `http.connections_max` was reached, since the start.
     refused: AtomicU64,
-    /// Open event streams, which also count as connections.
+    /// Open connections of HTTP/2, which also count as connections.
+    pub(super) http2: Total,
+    /// Open event streams. One of HTTP/1.1 is also a connection.
     pub(super) streams: Total,
     /// Connections in their TLS handshake.
     handshakes: Total,
@@ -27,6 +33,22 @@ pub struct ClientTotals {
 }
 
 impl ClientTotals {
+    /// Nothing is used yet. `key` is random and known to nobody outside: it decides which clients
+    /// share a counter.
+    #[must_use]
+    pub fn new(key: [u64; 2]) -> Self {
+        Self {
+            clients: ClientLimits::new(key),
+            connections: Total::default(),
+            http2: Total::default(),
+            handshakes: Total::default(),
+            refused: AtomicU64::default(),
+            streams: Total::default(),
+            request_bytes: Total::default(),
+            response_bytes: Total::default(),
+        }
+    }
+
     /// Connections closed at once because `http.connections_max` was reached, since the start.
     #[must_use]
     pub fn refused(&self) -> u64 {
@@ -41,6 +63,11 @@ impl ClientTotals {
             self.refused.fetch_add(1, Ordering::Relaxed);
         }
         taken
+    }
+
+    /// Gives back a connection's place.
+    pub(super) fn give_back_connection(&self) {
+        self.connections.give_back();
     }
 }
 
@@ -117,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_handshake_gives_its_place_back_however_it_ends() {
-        let totals = Arc::new(ClientTotals::default());
+        let totals = Arc::new(ClientTotals::new([1, 2]));
         let first = HandshakePlace::take(&totals, 1).expect("free");
         assert!(HandshakePlace::take(&totals, 1).is_none());
         drop(first);

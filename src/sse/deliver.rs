@@ -48,6 +48,8 @@ pub(super) enum Outcome {
     Lagged,
     /// The stream must end, and the client resumes by its id.
     Disconnect,
+    /// The client has not taken a page in time: the connection must be closed.
+    Stalled,
     /// The connection is closed: nothing can be sent any more.
     Closed,
 }
@@ -90,12 +92,13 @@ impl<S: Sink> Sender<'_, S> {
             }
             Source::ReadingBlock(id, frame) => self.read_block(id, frame),
             Source::SendingPage(_) => Outcome::PageSent,
-            Source::AwaitingEpochCheck
+            Source::AwaitingEpochCheck(_)
             | Source::AwaitingPage(_)
             | Source::AwaitingCatchUp
             | Source::AwaitingBlock(_) => self.wait(),
-            Source::Undecided => Outcome::Undecided,
+            Source::Undecided(_) => Outcome::Undecided,
             Source::Disconnecting => Outcome::Disconnect,
+            Source::Stalled => Outcome::Stalled,
         }
     }
 

@@ -1,7 +1,8 @@
 //! The streams of one topic incarnation on one shard. The feed composes the parts and hands each
 //! call to the part that it concerns: `log_view.rs` (what can be sent), `plan.rs` (from where a
-//! client is served), `deliver.rs` (sending to one client), `pages.rs` (what a page writes, and its
-//! memory), `epoch_walk.rs`, `joined_catch_ups.rs`, `questions.rs`, `heartbeat.rs`.
+//! client is served), `deliver.rs` (sending to one client), `pages.rs` (what a page writes),
+//! `held_pages.rs` (the memory of pages), `epoch_walk.rs`, `joined_catch_ups.rs`, `questions.rs`,
+//! `heartbeat.rs`.
 
 use std::sync::Arc;
 
@@ -9,10 +10,11 @@ use super::cursor::Cursor;
 use super::deliver::{Outcome, Sender};
 use super::epoch_walk::{EPOCH_SLOTS_MAX, EpochWalk};
 use super::heartbeat::Heartbeats;
+use super::held_pages::HeldPages;
 use super::ids::Ids;
 use super::joined_catch_ups::JoinedCatchUps;
 use super::log_view::LogView;
-use super::pages::{PageBytes, PageWriter};
+use super::pages::PageWriter;
 use super::plan::Planner;
 use super::questions::{Pending, Questions, need_of};
 use super::request::{
@@ -24,6 +26,7 @@ use super::splice::Scratch;
 use super::subscriber::{Place, Slot, Subscriber};
 use super::subscriber_index::SubscriberIndex;
 use super::trail::Trail;
+use super::unsent::Unsent;
 use crate::log::{Block, Cut, GapReason, Next, Notice, OffsetRange, Seq, Step};
 use crate::model::{ExchangeId, FastRandom, Instant, Now, Partition, UnixMillis};
 
@@ -39,7 +42,7 @@ pub struct Feed {
     subscribers: SubscriberIndex,
     questions: Questions,
     catch_ups: JoinedCatchUps,
-    pages: PageBytes,
+    pages: HeldPages,
     epoch_walk: EpochWalk,
     heartbeats: Heartbeats,
     ids: Ids,
@@ -63,7 +66,7 @@ impl Feed {
             subscribers: SubscriberIndex::new(settings.encodings.len()),
             questions: Questions::default(),
             catch_ups: JoinedCatchUps::default(),
-            pages: PageBytes::default(),
+            pages: HeldPages::default(),
             epoch_walk: EpochWalk::default(),
             heartbeats: Heartbeats::new(&settings),
             scratch: Scratch::default(),
@@ -130,7 +133,9 @@ impl Feed {
         self.catch_ups.leave(subscriber);
         let own = subscriber.own();
         let changed = own.source.on_epoch_changed();
-        self.pages.on_sent(own);
+        if own.has_no_page() {
+            self.pages.release(&mut own.page);
+        }
         if changed && (waiting || self.subscribers.leave_idle(slot)) {
             self.subscribers.queue(slot);
         }
@@ -180,7 +185,7 @@ impl Feed {
         self.questions.cancel(subscriber, group);
         self.catch_ups.leave(subscriber);
         if let Some(own) = &mut subscriber.own {
-            self.pages.release(own);
+            self.pages.release(&mut own.page);
         }
         if self.subscribers.get(slot).slow == Slow::Conflate {
             self.trail.on_reader_left();
@@ -206,8 +211,10 @@ impl Feed {
         }
         self.check_epochs(slot);
         let outcome = self.sender(slot, sink).send();
-        if let Some(own) = &mut self.subscribers.get_mut(slot).own {
-            self.pages.on_sent(own);
+        if let Some(own) = &mut self.subscribers.get_mut(slot).own
+            && own.has_no_page()
+        {
+            self.pages.release(&mut own.page);
         }
         match outcome {
             Outcome::Idle => {
@@ -240,6 +247,10 @@ impl Feed {
             Outcome::Disconnect => {
                 self.remove(slot);
                 return Delivery::Failed;
+            }
+            Outcome::Stalled => {
+                self.remove(slot);
+                return Delivery::Stalled;
             }
             Outcome::Closed => {
                 self.remove(slot);
@@ -335,7 +346,7 @@ impl Feed {
             let (subscriber, group) = self.subscribers.split(slot);
             let own = subscriber.own();
             if let Some(need) = need_of(question, own, group, &self.log) {
-                self.pages.reserve(own, bytes);
+                self.pages.reserve(&mut own.page, bytes);
                 return Some(need);
             }
         }
@@ -351,7 +362,25 @@ impl Feed {
     /// not taken.
     #[must_use]
     pub const fn page_bytes(&self) -> usize {
-        self.pages.get()
+        self.pages.bytes()
+    }
+
+    /// Ends streams whose sockets have not taken a page within [`super::PAGE_PATIENCE`]. Their
+    /// pages are freed at once, and [`Self::deliver`] returns [`Delivery::Stalled`] for each. Call
+    /// it while other streams wait for memory.
+    pub fn end_overdue_pages(&mut self, now: Instant) {
+        while let Some(exchange) = self.pages.overdue(now) {
+            let slot = self.subscribers.find(exchange);
+            let slot = slot.expect("a subscriber that leaves releases its page");
+            let subscriber = self.subscribers.get_mut(slot);
+            let own = subscriber.own();
+            own.source.on_page_overdue();
+            own.unsent = Unsent::default();
+            self.pages.release(&mut own.page);
+            if subscriber.place == Place::Blocked {
+                self.subscribers.queue(slot);
+            }
+        }
     }
 
     /// The subscriber that waits for the answer to a question. `None` if it has left, or asks
@@ -402,6 +431,7 @@ impl Feed {
         question: StreamQuestion,
         entries: impl Iterator<Item = PageEntry<'a>>,
         next: Option<PageCursor>,
+        now: Instant,
     ) {
         let Some(slot) = self.asker(question) else {
             return;
@@ -414,7 +444,10 @@ impl Feed {
             position_events: self.settings.position_events,
         };
         if writer.put(subscriber, entries, next) {
-            self.pages.on_page(subscriber.own());
+            let exchange = subscriber.exchange;
+            let own = subscriber.own();
+            let bytes = own.unsent.bytes_held();
+            self.pages.on_page(&mut own.page, exchange, bytes, now);
             self.subscribers.wake_waiting(slot);
         }
     }

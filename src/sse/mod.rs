@@ -41,6 +41,7 @@ mod epoch_walk;
 mod epochs;
 mod feed;
 mod heartbeat;
+mod held_pages;
 mod ids;
 mod joined_catch_ups;
 mod lines;
@@ -61,6 +62,7 @@ mod unsent;
 
 pub use encode::{Encoder, Encoding, Payload, RECORD_BYTES_MAX, page_bytes_max};
 pub use feed::Feed;
+pub use held_pages::PAGE_PATIENCE;
 pub use request::{
     CatchUpId, Credit, Delivery, ENCODINGS_MAX, FeedCounts, FeedSettings, Filter, Need, PageCursor,
     PageEntry, Slow, StartFrom, StreamQuestion, Subscribe, WaitsAt,

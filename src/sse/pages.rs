@@ -1,4 +1,4 @@
-//! Pages of *changes*: the memory that they take, and how one is written for its subscriber.
+//! Pages of *changes*: how one is written for its subscriber.
 
 use super::cursor::Cursor;
 use super::encode::Encoding;
@@ -8,42 +8,6 @@ use super::request::{FeedCounts, PageCursor, PageEntry};
 use super::source::Source;
 use super::subscriber::{Own, Subscriber};
 use crate::log::{GapReason, OffsetRange};
-
-/// Memory that pages of *changes* take in one feed. A page counts from the moment it is asked for:
-/// first as the most that it may take, then as what it takes, until its socket has taken it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct PageBytes(usize);
-
-impl PageBytes {
-    /// Counts a page that is asked for.
-    pub(super) const fn reserve(&mut self, own: &mut Own, bytes: usize) {
-        self.0 += bytes;
-        own.page_bytes += bytes;
-    }
-
-    /// Counts what a page takes now that it is here.
-    pub(super) fn on_page(&mut self, own: &mut Own) {
-        self.release(own);
-        self.reserve(own, own.unsent.bytes_held());
-    }
-
-    /// Releases the page of a subscriber that has sent it, or does not wait for it any more.
-    pub(super) fn on_sent(&mut self, own: &mut Own) {
-        if own.unsent.is_empty() && !matches!(own.source, Source::AwaitingPage(_)) {
-            self.release(own);
-        }
-    }
-
-    /// Releases the page of a subscriber that leaves.
-    pub(super) fn release(&mut self, own: &mut Own) {
-        self.0 -= std::mem::take(&mut own.page_bytes);
-    }
-
-    /// The sum over all subscribers of the feed.
-    pub(super) const fn get(self) -> usize {
-        self.0
-    }
-}
 
 /// Writes a page of *changes* for one subscriber that waits for it.
 pub(super) struct PageWriter<'a> {

@@ -27,7 +27,7 @@ impl Planner<'_> {
     pub(super) fn open(&mut self, new: &mut Subscriber, request: &Subscribe<'_>, retry_ms: u64) {
         let (encoding, start) = (request.encoding, request.start);
         let own = new.own();
-        own.source = Source::Undecided;
+        own.source = Source::Undecided(None);
         lines::put_retry(own.unsent.out(), retry_ms);
         let Some(text) = request.last_event_id.filter(|id| !id.is_empty()) else {
             return self.start(new, encoding, start, None);
@@ -111,10 +111,12 @@ impl Planner<'_> {
     }
 
     /// Decides what an `Undecided` subscriber reads, once its client's progress is known to be in
-    /// the log.
+    /// the log. All that interrupted pages have shown is in it: pages show what this instance has
+    /// read, which is void as a whole if it is cut back, and the doubt was about partitions in
+    /// which the client is ahead.
     pub(super) fn resume(&mut self, subscriber: &mut Subscriber, encoding: usize) {
         let source = &mut subscriber.own().source;
-        debug_assert!(matches!(source, Source::Undecided), "{source:?}");
+        debug_assert!(matches!(source, Source::Undecided(_)), "{source:?}");
         match self.log.verdict(&subscriber.own().progress().cut) {
             Verdict::InLog => self.resume_in_log(subscriber, encoding),
             Verdict::Unknown => {
@@ -134,6 +136,9 @@ impl Planner<'_> {
         encoding: usize,
         ends: &[(Partition, Next)],
     ) {
+        if !ends.is_empty() {
+            subscriber.own().source.on_cut_back();
+        }
         self.cut_back(subscriber.own(), ends);
         self.resume_in_log(subscriber, encoding);
     }
@@ -157,9 +162,13 @@ impl Planner<'_> {
         }
     }
 
-    /// The window if it reaches back to what the client holds, else *changes* or a catch-up read.
-    /// What retention has taken is written as gaps.
+    /// Interrupted pages of *changes* if there are any, else the window if it reaches back to what
+    /// the client holds, else *changes* or a catch-up read. What retention has taken is written as
+    /// gaps.
     fn resume_in_log(&mut self, subscriber: &mut Subscriber, encoding: usize) {
+        if subscriber.own().source.on_changes_resumed() {
+            return;
+        }
         if self.read_window(subscriber, encoding) {
             return;
         }

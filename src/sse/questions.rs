@@ -48,7 +48,7 @@ impl Questions {
     pub(super) fn cancel(&mut self, subscriber: &Subscriber, group: &Group) {
         let Some(own) = &subscriber.own else { return };
         let at = match &own.source {
-            Source::AwaitingEpochCheck | Source::AwaitingCatchUp => WaitsAt::Home,
+            Source::AwaitingEpochCheck(_) | Source::AwaitingCatchUp => WaitsAt::Home,
             // It waits for memory, and has asked no slice yet.
             Source::AwaitingPage(_) if self.pages.remove(&own.question).is_some() => return,
             Source::AwaitingPage(changes) => WaitsAt::Slice {
@@ -111,7 +111,7 @@ pub(super) fn need_of(
             after: changes.after,
             key: group.key.clone(),
         }),
-        Source::AwaitingEpochCheck => Some(Need::EpochCheck {
+        Source::AwaitingEpochCheck(_) => Some(Need::EpochCheck {
             question,
             positions: log.unknown(held),
         }),

@@ -203,6 +203,9 @@ pub enum Delivery {
     /// What the client needs is not available now, and the subscriber is removed. Close the stream:
     /// the client resumes by its id.
     Failed,
+    /// The client has not taken a page of *changes* in time while other streams waited for memory,
+    /// and the subscriber is removed. Close the connection: the rest of the page is gone.
+    Stalled,
     /// The connection is closed, and the subscriber is removed.
     Closed,
 }

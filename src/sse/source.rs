@@ -14,10 +14,11 @@ pub(super) enum Source {
     /// The window, right after history. If the window has meanwhile moved past the cursor, the
     /// subscriber is not slow: history was longer than the window, so it is `Undecided` again.
     Rejoining,
-    /// To be decided by what the client holds.
-    Undecided,
+    /// To be decided by what the client holds. If pages of *changes* were interrupted, and the log
+    /// has what the client holds, they continue.
+    Undecided(Option<Box<Changes>>),
     /// Nothing, until the leaders have said whether the log still has what the client holds.
-    AwaitingEpochCheck,
+    AwaitingEpochCheck(Option<Box<Changes>>),
     /// Nothing, until the next page of *changes* is here.
     AwaitingPage(Box<Changes>),
     /// The page that is here, as unsent bytes. The next one is asked for once they are sent.
@@ -30,6 +31,8 @@ pub(super) enum Source {
     ReadingBlock(CatchUpId, u32),
     /// Nothing more: the stream ends, and the client resumes by its id.
     Disconnecting,
+    /// Nothing more: the client has not taken a page in time. The connection is closed.
+    Stalled,
 }
 
 /// *changes(progress, seq)*: the newest record of each key, from the client's progress up to the
@@ -79,46 +82,55 @@ macro_rules! events {
 
 use Source::{
     AwaitingBlock, AwaitingCatchUp, AwaitingEpochCheck, AwaitingPage, Disconnecting, ReadingBlock,
-    Rejoining, SendingPage, Undecided, Window,
+    Rejoining, SendingPage, Stalled, Undecided, Window,
 };
 
 events! {
     /// The window has everything that the client lacks.
-    on_window_reaches_back() { Undecided => Rejoining, }
+    on_window_reaches_back() { Undecided(None) => Rejoining, }
 
     /// A compacted topic's window does not reach back to what the client holds.
-    on_changes_needed(changes: Box<Changes>) { Undecided => AwaitingPage(changes), }
+    on_changes_needed(changes: Box<Changes>) { Undecided(None) => AwaitingPage(changes), }
 
     /// Another topic's window does not reach back to what the client holds.
-    on_catch_up_needed() { Undecided => AwaitingCatchUp, }
+    on_catch_up_needed() { Undecided(None) => AwaitingCatchUp, }
+
+    /// The log has what the client holds, so the pages continue where they were interrupted. What
+    /// is left of the last one is sent first.
+    on_changes_resumed() { Undecided(Some(changes)) => SendingPage(changes), }
+
+    /// The log no longer has all that the client holds, so interrupted pages are of no use.
+    on_cut_back() { Undecided(Some(_)) => Undecided(None), }
 
     /// Only the leaders know whether the log still has what the client holds.
-    on_epoch_check_needed() { Undecided => AwaitingEpochCheck, }
+    on_epoch_check_needed() { Undecided(changes) => AwaitingEpochCheck(changes), }
 
     /// The client holds records of a newer epoch than this instance has read beyond them. By the
     /// time the client resumes, this instance has read the newer epoch.
-    on_diverged() { Undecided => Disconnecting, }
+    on_diverged() { Undecided(_) => Disconnecting, }
 
     /// The leaders have answered: what the client holds is checked, and the source can be decided.
-    on_epochs_checked() { AwaitingEpochCheck => Undecided, }
+    on_epochs_checked() { AwaitingEpochCheck(changes) => Undecided(changes), }
 
     /// The leaders could not be asked in time.
-    on_epoch_check_failed() { AwaitingEpochCheck => Disconnecting, }
+    on_epoch_check_failed() { AwaitingEpochCheck(_) => Disconnecting, }
 
     /// A partition's epoch has changed below what the client holds.
     on_epoch_changed() {
-        Window | Rejoining | Undecided | AwaitingEpochCheck | AwaitingPage(_) | SendingPage(_)
-        | AwaitingCatchUp | AwaitingBlock(_) | ReadingBlock(..) => Undecided,
+        AwaitingPage(changes) | SendingPage(changes) => Undecided(Some(changes)),
+        Undecided(changes) | AwaitingEpochCheck(changes) => Undecided(changes),
+        Window | Rejoining | AwaitingCatchUp | AwaitingBlock(_) | ReadingBlock(..)
+            => Undecided(None),
     }
 
     /// The subscriber reads at its cursor, or has read all that the window has.
     on_window_read() { Window | Rejoining => Window, }
 
     /// The cursor points to what has left the window.
-    on_evicted() { Window | Rejoining => Undecided, }
+    on_evicted() { Window | Rejoining => Undecided(None), }
 
     /// A heartbeat is sent to a client that is ahead of this instance.
-    on_heartbeat_ahead() { Window => Undecided, }
+    on_heartbeat_ahead() { Window => Undecided(None), }
 
     /// A page is here. `next`: where the page after it starts.
     on_page(next: PageCursor) {
@@ -134,6 +146,13 @@ events! {
     /// The socket has taken the page.
     on_page_sent() { SendingPage(changes) => AwaitingPage(changes), }
 
+    /// The socket has not taken the page in time. While the last page is sent, the source is
+    /// already the window, and an epoch change may come at any time.
+    on_page_overdue() {
+        SendingPage(_) | Rejoining | Window | Undecided(_) | AwaitingEpochCheck(_) | Disconnecting
+            => Stalled,
+    }
+
     /// The subscriber is a member of a catch-up read.
     on_joined(id: CatchUpId) { AwaitingCatchUp => AwaitingBlock(id), }
 
@@ -147,25 +166,28 @@ events! {
     on_block_read() { ReadingBlock(id, _) => AwaitingBlock(id), }
 
     /// The catch-up read continues although the subscriber has not read the whole block.
-    on_left_behind(id: CatchUpId) { ReadingBlock(of, _) if of == id => Undecided, }
+    on_left_behind(id: CatchUpId) { ReadingBlock(of, _) if of == id => Undecided(None), }
 
     /// The catch-up read has met the window. A member that has not read the whole block would miss
     /// the rest of it.
     on_catch_up_ended(id: CatchUpId) {
         AwaitingBlock(of) if of == id => Rejoining,
-        ReadingBlock(of, _) if of == id => Undecided,
+        ReadingBlock(of, _) if of == id => Undecided(None),
     }
 
     /// The catch-up read ends without having met the window.
     on_catch_up_stalled(id: CatchUpId) {
-        AwaitingBlock(of) | ReadingBlock(of, _) if of == id => Undecided,
+        AwaitingBlock(of) | ReadingBlock(of, _) if of == id => Undecided(None),
     }
 }
 
 impl Source {
     /// Whether a question must be asked: nothing is sent until its answer is here.
     pub(super) const fn asks(&self) -> bool {
-        matches!(self, AwaitingEpochCheck | AwaitingPage(_) | AwaitingCatchUp)
+        matches!(
+            self,
+            AwaitingEpochCheck(_) | AwaitingPage(_) | AwaitingCatchUp
+        )
     }
 
     /// The catch-up read of which the subscriber is a member, and whether it is still reading the

@@ -2,6 +2,7 @@
 //! subscribers need at a time (unsent bytes, ids of its own, history) is boxed.
 
 use super::cursor::Cursor;
+use super::held_pages::HeldPage;
 use super::ids::Ids;
 use super::lines::{self, Missing};
 use super::progress::ClientProgress;
@@ -65,8 +66,8 @@ pub(super) struct Own {
     pub(super) source: Source,
     /// The number of the last question. Answers to older ones are ignored.
     pub(super) question: u32,
-    /// Memory that is counted for the subscriber's page of *changes*.
-    pub(super) page_bytes: usize,
+    /// The page of *changes* that it waits for, or that its socket has not taken.
+    pub(super) page: HeldPage,
     /// The last walk over changes of epochs in which it was checked.
     pub(super) checked_in: u32,
 }
@@ -88,6 +89,11 @@ impl Own {
         self.progress
             .as_mut()
             .expect("a subscriber that reads history holds something of its own")
+    }
+
+    /// Whether it neither waits for a page of *changes* nor has bytes of one to send.
+    pub(super) const fn has_no_page(&self) -> bool {
+        self.unsent.is_empty() && !matches!(self.source, Source::AwaitingPage(_))
     }
 
     /// Writes an `id:` line of what the client holds, and a blank line.

@@ -409,3 +409,74 @@ fn a_warm_fan_out_allocates_nothing() {
         );
     }
 }
+
+/// Bytes that a TLS session of the gateway holds after its handshake, and after 100 kB each way: by
+/// the allocator of Rust, so without the state of ciphers that aws-lc allocates itself.
+#[test]
+fn an_idle_tls_session_holds_little() {
+    use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
+    use sluicegate::tls::{Acceptor, Session, TicketKeys};
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let tickets = TicketKeys::new(&[7; 32]);
+    let acceptor = Acceptor::from_pem(chain.as_bytes(), key.as_bytes(), tickets);
+    let acceptor = acceptor.expect("they match");
+    let mut roots = rustls::RootCertStore::empty();
+    let root = CertificateDer::from_pem_slice(chain.as_bytes()).expect("PEM");
+    roots.add(root).expect("a root");
+    let now = Now {
+        mono: Instant::ZERO,
+        wall: UnixMillis(1_800_000_000_000),
+    };
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        let config = rustls::ClientConfig::builder_with_protocol_versions(&[version])
+            .with_root_certificates(roots.clone())
+            .with_no_client_auth();
+        let name = ServerName::try_from("localhost").expect("a name");
+        let client = rustls::ClientConnection::new(Arc::new(config), name);
+        let mut client = client.expect("a client");
+        // What the client holds is allocated before and freed after, or does not change.
+        let mut plain = Vec::with_capacity(1 << 20);
+        let (mut up, mut down) = (Vec::with_capacity(1 << 20), vec![0; 1 << 20]);
+        let before = BYTES.with(Cell::get);
+        let mut session = Session::new(&acceptor, true, now).expect("a session");
+        let begun = BYTES.with(Cell::get) - before;
+        let mut held = begun;
+        let mut most = begun;
+        for round in 0..20 {
+            if round == 10 {
+                let data = vec![b'x'; 100_000];
+                std::io::Write::write_all(&mut client.writer(), &data).expect("room");
+                while session.take(&[IoSlice::new(&data[..16_000])]) == 16_000 {}
+            }
+            up.clear();
+            while client.wants_write() {
+                client.write_tls(&mut up).expect("memory");
+            }
+            let before = BYTES.with(Cell::get);
+            plain.clear();
+            session.on_bytes(&up, &mut plain).expect("well-behaved");
+            held += BYTES.with(Cell::get) - before;
+            most = most.max(held);
+            let sent = session.outgoing().len();
+            down[..sent].copy_from_slice(session.outgoing());
+            let before = BYTES.with(Cell::get);
+            session.on_sent(sent);
+            held += BYTES.with(Cell::get) - before;
+            let mut rest = &down[..sent];
+            while !rest.is_empty() {
+                client.read_tls(&mut rest).expect("memory");
+                client.process_new_packets().expect("well-behaved");
+                let mut got = Vec::new();
+                let _blocked = std::io::Read::read_to_end(&mut client.reader(), &mut got);
+            }
+        }
+        assert!(!session.is_handshaking());
+        let own = size_of::<Session>();
+        println!(
+            "{version:?}: a session of {own} bytes holds {begun} when it begins, {most} at most, {held} \
+             when it is idle"
+        );
+        assert!(held + own as i64 <= 16 * 1024, "{held}");
+    }
+}

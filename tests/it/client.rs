@@ -340,6 +340,12 @@ impl Request {
         self
     }
 
+    /// Method, target, header fields and body, for a client of another protocol.
+    pub fn parts(&self) -> (&str, &str, &[(String, String)], &[u8]) {
+        let body = self.body.as_deref().unwrap_or_default();
+        (&self.method, &self.target, &self.headers, body)
+    }
+
     /// The bytes of the request.
     pub fn bytes(&self) -> Vec<u8> {
         let mut head = format!("{} {} HTTP/1.1\r\nHost: test\r\n", self.method, self.target);

@@ -11,7 +11,7 @@ use crate::ground::Ground;
 use crate::scenarios::starting::wait_not_ready;
 use crate::service::Reply;
 
-mod kfake;
+pub mod kfake;
 mod outage;
 mod rights;
 mod rskafka;

@@ -1,6 +1,7 @@
 //! Rules of the source code: which room may import which, where `unsafe`, clocks and runtimes are
 //! allowed, how wide and long files may be, which licences are allowed.
 
+mod attacks;
 mod circles;
 
 use std::collections::BTreeSet;
@@ -66,8 +67,8 @@ const WORDS: [(&str, &[&str], &str); 11] = [
     ),
     (
         "tokio",
-        &["boot", "control", "demo"],
-        "shards have no second runtime",
+        &["boot", "control", "demo", "http"],
+        "shards have no second runtime; `http/` names the traits that h2 reads and writes through",
     ),
     (
         "rskafka",

@@ -387,6 +387,7 @@ fn a_rate_has_requests_and_a_time() {
         "rate = { requests = 1, per = \"1ms\" }",
         "rate = { requests = 1, per = \"2d\" }",
         "rate = { requests = 1, per = \"1s\", burst = 0 }",
+        "rate = { requests = 9, per = \"1s\", burst = 10 }",
         "rate = { requests = 1, per = \"1s\", brst = 1 }",
         "rate = 100",
     ] {

@@ -56,7 +56,7 @@ fn a_setting_in_the_wrong_table_is_told_where_it_belongs() {
     3 | nonsense = 1
       | ^^^^^^^^
       |
-      = help: known keys: connections_max, head_bytes_max, headers_max, body_bytes_max, bodies_bytes_max, responses_bytes_max, head_timeout, body_timeout, idle_timeout, write_timeout, vanished_timeout, query_timeout
+      = help: known keys: connections_max, address_connections_max, head_bytes_max, headers_max, body_bytes_max, bodies_bytes_max, responses_bytes_max, head_timeout, body_timeout, body_rate_min, idle_timeout, write_timeout, vanished_timeout, compress, query_timeout
     "#);
 }
 
@@ -218,7 +218,7 @@ fn a_path_defined_twice_shows_both_lines() {
 fn caps_over_the_memory_are_refused_with_the_table() {
     let text = "memory = \"512MiB\"\nshards = 2\n[[query]]\nroute = \"GET /a\"\ntopic = \"t\"\n";
     insta::assert_snapshot!(refused(text), @r#"
-    error: the caps add up to 819 MiB, and `memory` allows 512MiB
+    error: the caps add up to 849 MiB, and `memory` allows 512MiB
      --> gateway.toml:1:10
       |
     1 | memory = "512MiB"
@@ -233,9 +233,11 @@ fn caps_over_the_memory_are_refused_with_the_table() {
                     48 MiB  the process itself
                     48 MiB  record batches being unpacked, 3 × 16MiB (kafka.batch_bytes_max)
                     32 MiB  topics being read (kafka.topic_in_flight_bytes_max)
+                    28 MiB  compressed answers to queries, 2 × 14MiB (http.compress)
                     16 MiB  shards, 2 × 8MiB (shards)
+                     2 MiB  counters of single clients
                      1 MiB  records waiting for their order
-                   819 MiB  in all
+                   849 MiB  in all
     "#);
 }
 

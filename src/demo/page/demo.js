@@ -2,7 +2,7 @@
 // Kafka. The page's own server is only asked where things are, and to disturb them.
 
 import { Person } from "./person.js";
-import { PEOPLE, $, count, duration, nameOf, portOf, seconds } from "./kit.js";
+import { PEOPLE, $, count, duration, portOf, seconds } from "./kit.js";
 import { drawWire } from "./wire.js";
 
 const WATCH_EVERY = 700;
@@ -41,8 +41,7 @@ function say(headline, subline, state = "calm") {
 const TEXT = {
   apart: () => "run apart",
   gone: () => "the demo has ended",
-  up: ({ pid, restarts }) =>
-`pid ${pid}${restarts ? ` · ${count(restarts, "restart")}` : ""}`,
+  up: ({ pid }) => `pid ${pid}`,
 };
 
 function show(about) {
@@ -54,6 +53,8 @@ function show(about) {
     chips[n].dataset.pid = pid ?? "";
     chips[n].querySelector("[data-role=pid]").textContent =
       TEXT[state]?.(gateway) ?? { killing: "killed", down: "killed", starting: "starting" }[state];
+    chips[n].querySelector("[data-role=restarts]").textContent =
+      state === "up" && gateway.restarts ? ` · ${count(gateway.restarts, "restart")}` : "";
     chips[n].querySelector("button").disabled =
       !about.can_disturb || busy.size > 0 || isStopped || state !== "up";
   });
@@ -117,19 +118,17 @@ async function kill(places) {
     const events = after.events - before.events;
     const missing = after.missing - before.missing;
     const twice = after.twice - before.twice;
-    const moves = people
-      .filter((person) => person.moved)
-      .map(({ name, moved: { from, to, after } }) =>
-        from === to
-          ? `${name}'s stream came back to ${portOf(to)} after ${duration(after)}`
-          : `${name}'s stream continued at ${portOf(to)} after ${duration(after)}`,
-      );
+    const moves = people.filter((person) => person.moved);
+    const told = moves.map(
+      ({ name, moved: { to, after } }, n) =>
+        `${name}'s ${n ? "" : "stream went on "}at ${portOf(to)} after ${duration(after)}`,
+    );
     const verdict = isCurrent ? "" : " A query knows more than the streams told.";
     $("story").dataset.nothingMissed = String(missing === 0 && isCurrent);
     say(
       `Killed with −9. Back after ${seconds(away)}. ${count(events, "event")} meanwhile. ` +
         `${missing} missing, ${twice} twice.`,
-      `${moves.join(". ") || "No stream was at this gateway"}.${verdict}`,
+      `${told.join(", ") || "No stream was at this gateway"}.${verdict}`,
       missing === 0 && isCurrent ? "good" : "bad",
     );
   } catch (error) {

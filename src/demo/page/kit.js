@@ -11,7 +11,7 @@ export const nameOf = (id) =>
   PEOPLE.find((p) => p.id === id)?.name ?? id[0].toUpperCase() + id.slice(1);
 export const count = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
 export const seconds = (ms) => `${(ms / 1000).toFixed(1)} s`;
-export const duration = (ms) => (ms < 1000 ? `${ms.toFixed(ms < 100 ? 1 : 0)} ms` : seconds(ms));
+export const duration = (ms) => (ms < 1000 ? `${ms.toFixed(ms < 10 ? 1 : 0)} ms` : seconds(ms));
 export const portOf = (url) => `:${new URL(url).port}`;
 export const element = (tag, { text, ...rest } = {}, ...children) => {
   const made = Object.assign(document.createElement(tag), rest);

@@ -370,16 +370,14 @@ export class Person {
   }
 
   async send(path, body, { ifMatch, title, done = (reply) => `Paid, version ${reply.version}` } = {}) {
-    const key = newKey(),
-      started = performance.now();
+    const key = newKey();
     this.say("pending", 0, "Sent, waiting for the reply");
     const wire = begin({ payer: this.id, path, body, key, ifMatch, title: title ?? `${this.name} answers` });
-    const retry = ({ attempts, why }) => {
+    const retry = ({ attempts, why, took }) => {
       // A gateway that died says nothing. The module asks the next, under the same key.
       const isAnswer = /^\d/.test(why);
       wire.retry({ attempts, why: isAnswer ? why : "no gateway answers" });
-      const after = duration(performance.now() - started);
-      const reason = isAnswer ? `${why} after ${after}` : "no gateway answers";
+      const reason = isAnswer ? `${why} (in ${duration(took)})` : "no gateway answers";
       this.say("pending", 0, `Try ${attempts + 1}: ${reason}. Same key, so it is paid once.`);
     };
     try {

@@ -64,7 +64,8 @@ impl Chunks {
     pub(super) fn check(
         &mut self,
         header: &BatchHeader,
-        (buffer, ended): (&[u8], bool),
+        buffer: &[u8],
+        ended: bool,
         limits: &PieceLimits,
         work: &mut usize,
     ) -> Result<Checked, Misfit> {

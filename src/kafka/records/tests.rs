@@ -615,7 +615,7 @@ fn a_large_batch_is_held_in_chunks() {
     while !whole {
         let bytes = unpacking.bytes();
         match chunks
-            .check(&header, (bytes, false), &limits, &mut 0)
+            .check(&header, bytes, false, &limits, &mut 0)
             .unwrap()
         {
             Checked::Chunk(len) => chunks.push(unpacking.cut(len)),

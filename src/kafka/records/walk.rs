@@ -327,7 +327,7 @@ impl Walk {
     ) -> Option<(Piece, Next)> {
         if self.is_large(unpacking.len(), &header) && unpacking.can_be_cut() {
             // Check what is unpacked before more is unpacked, so that little is in one buffer.
-            match chunks.check(&header, (unpacking.bytes(), false), &self.limits, work) {
+            match chunks.check(&header, unpacking.bytes(), false, &self.limits, work) {
                 Ok(Checked::Chunk(len)) => {
                     chunks.push(unpacking.cut(len));
                     self.stage = Stage::Unpacking(header, unpacking, chunks);
@@ -429,7 +429,7 @@ impl Walk {
         mut chunks: Chunks,
         work: &mut usize,
     ) -> Option<(Piece, Next)> {
-        match chunks.check(&header, (&rest, true), &self.limits, work) {
+        match chunks.check(&header, &rest, true, &self.limits, work) {
             Ok(Checked::Chunk(len)) => chunks.push(rest.split_to(len)),
             Ok(Checked::Whole) => {
                 if !rest.is_empty() {

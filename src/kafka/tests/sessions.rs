@@ -113,30 +113,54 @@ fn only_changes_are_named() {
 
 #[test]
 fn what_is_not_named_is_as_it_was() {
-    let (mut world, _) = begun(3);
+    let (mut world, handle) = begun(3);
     let fetch = world.next_fetch();
+    let before = world.now.mono;
     answer(&mut world, &fetch, 9, 0, vec![data(0, 1, &[0])]);
-    let events = world.take();
-    // Each partition emits an event. Otherwise a topic without news would take its leader for
+    assert_eq!(world.take().len(), 1, "of the partition that has changed");
+    // The others are confirmed. Otherwise a topic without news would take its leader for
     // unavailable.
-    let unchanged = |e: &&Event| matches!(e, Event::Unchanged { .. });
-    assert_eq!(events.iter().filter(unchanged).count(), 2);
-    assert_eq!(events.len(), 3, "{events:?}");
+    for p in [1, 2] {
+        assert!(world.client.confirmed(key(handle, p)) >= Some(before));
+    }
     world.pass(Duration::from_secs(3));
-    assert!(world.take().is_empty(), "nobody has failed");
+    assert!(world.take().is_empty(), "no read has failed");
 }
 
-/// Ten records of one partition while 49 are idle. The idle ones are reported as unchanged once,
-/// and again after 100 ms, and no request names them.
+/// A read is confirmed by responses to requests that ask for it, and by no earlier one. What was
+/// confirmed outlives the connection.
 #[test]
-fn idle_partitions_stay_in_flight_and_are_reported_now_and_then() {
-    let (mut world, _) = begun(50);
-    let unchanged = |world: &mut World| {
-        let events = world.take();
-        let unchanged = |e: &&Event| matches!(e, Event::Unchanged { .. });
-        events.iter().filter(unchanged).count()
-    };
-    let mut reported = Vec::new();
+fn a_response_confirms_the_reads_that_its_request_asked_for() {
+    let (mut world, handle) = begun(2);
+    let fetch = world.next_fetch();
+    world.client.pause(key(handle, 1));
+    answer(&mut world, &fetch, 9, 0, vec![]);
+    let paused_at = world.client.confirmed(key(handle, 1));
+    assert!(paused_at.is_some());
+    world.pass(Duration::from_millis(50));
+    let fetch = world.next_fetch();
+    answer(&mut world, &fetch, 9, 0, vec![data(0, 1, &[0])]);
+    world.pass(Duration::from_millis(50));
+    world.client.resume(key(handle, 1));
+    let without_it = world.next_fetch();
+    answer(&mut world, &without_it, 9, 0, vec![]);
+    assert_eq!(world.client.confirmed(key(handle, 1)), paused_at);
+    let with_it = world.next_fetch();
+    assert_eq!(said(&with_it).2, [(1, 0)]);
+    assert_eq!(world.client.confirmed(key(handle, 1)), paused_at);
+    answer(&mut world, &with_it, 9, 0, vec![]);
+    let last = world.client.confirmed(key(handle, 1));
+    assert!(last > paused_at);
+    let fetch = world.next_fetch();
+    world.cut(fetch.link);
+    assert_eq!(world.client.confirmed(key(handle, 1)), last);
+}
+
+/// Ten records of one partition while 49 are idle. The idle ones emit no event, no request names
+/// them, and each response confirms them.
+#[test]
+fn idle_partitions_stay_in_flight_and_cost_no_event() {
+    let (mut world, handle) = begun(50);
     for offset in 0..10 {
         let fetch = world.next_fetch();
         let moved = (0..1).map(|p| (p, offset as i64)).filter(|_| offset > 0);
@@ -144,14 +168,14 @@ fn idle_partitions_stay_in_flight_and_are_reported_now_and_then() {
             said(&fetch),
             (9, offset as i32 + 1, moved.collect(), vec![])
         );
+        let before = world.now.mono;
         answer(&mut world, &fetch, 9, 0, vec![data(0, 10, &[offset])]);
-        reported.push(unchanged(&mut world));
+        let events = world.take();
+        assert_eq!(events.len(), 1, "{events:?}");
+        let confirmed = |p| world.client.confirmed(key(handle, p)) >= Some(before);
+        assert!((1..50).all(confirmed));
+        world.pass(Duration::from_millis(1));
     }
-    assert_eq!(reported, [49, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-    world.pass(Duration::from_millis(100));
-    let fetch = world.next_fetch();
-    answer(&mut world, &fetch, 9, 0, vec![data(0, 11, &[10])]);
-    assert_eq!(unchanged(&mut world), 49);
 }
 
 /// An idle partition stays in flight from Fetch to Fetch. It follows its leader all the same.

@@ -2,22 +2,24 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::cache::Page;
 use crate::metrics::{CloseReason, CommandOutcome, RouteKind, StatusClass};
-use crate::model::{ExchangeId, Id as _};
+use crate::model::{ExchangeId, Id as _, Instant};
 use crate::route::{Failure, Refused};
 use crate::schema::Verdict;
 use crate::shard::io::{Io, Remote};
 use crate::shard::message::{Answer, EdgeMessage, Found, HomeMessage};
 
-use super::collection::Written;
+use super::clients::Asker;
+use super::collection::{Collection, Written};
 use super::context::EdgeContext;
 use super::exchanges::{OnceAppended, OpenRequest, Wants};
-use super::http1::Http1;
 use super::leaving::Leaving;
 use super::responder::Responded;
 use super::responses::{
-    class, outcome_of, refuse_located, respond_accepted, respond_due, respond_found,
+    QueryContext, class, outcome_of, refuse_located, respond_accepted, respond_due, respond_found,
     respond_located, respond_reply,
 };
 use super::turns::Turns;
@@ -25,8 +27,9 @@ use super::turns::Turns;
 /// Answers the exchanges that wait.
 #[derive(Debug, Default)]
 pub(super) struct Answers {
-    /// Scratch: a piece of a collection.
+    /// Scratch: a piece of a collection, and the part of the array that it is compressed from.
     piece: Vec<u8>,
+    plain: Vec<u8>,
 }
 
 impl Answers {
@@ -54,7 +57,7 @@ impl Answers {
         turns: &mut Turns,
         cx: &mut EdgeContext<'_, I>,
     ) {
-        let Some((http1, request)) = turns.take_waiting(exchange) else {
+        let Some((asker, request)) = turns.take_waiting(exchange) else {
             return;
         };
         if let Wants::Reply { since, .. } = request.wants {
@@ -66,7 +69,7 @@ impl Answers {
                 Answer::Accepted => respond_due(responder, context, age),
                 Answer::Refused(refused) => refuse_located(responder, context, &refused),
             };
-            return self.done(http1, &request, None, responded, turns, cx);
+            return self.done(asker, &request, None, responded, turns, cx);
         }
         let outcome = match &answer {
             Answer::Reply {
@@ -110,7 +113,7 @@ impl Answers {
             }
         };
         let kind = Some(RouteKind::Command);
-        self.done(http1, &request, kind, responded, turns, cx);
+        self.done(asker, &request, kind, responded, turns, cx);
     }
 
     /// The verdict on the body of a command. The exchange may be closed already.
@@ -145,28 +148,38 @@ impl Answers {
         turns: &mut Turns,
         cx: &mut EdgeContext<'_, I>,
     ) {
-        let Some((http1, request)) = turns.take_waiting(exchange) else {
+        let Some((asker, request)) = turns.take_waiting(exchange) else {
             return;
         };
-        let condition = match &request.wants {
-            Wants::Record { condition, .. } => condition.as_deref(),
+        let (condition, takes_gzip) = match &request.wants {
+            Wants::Record {
+                condition,
+                takes_gzip,
+                ..
+            } => (condition.as_deref(), *takes_gzip),
             Wants::Outcome { .. }
             | Wants::Reply { .. }
             | Wants::BodyCheck { .. }
-            | Wants::Pages(_) => None,
+            | Wants::Pages(_) => (None, false),
         };
         let age = cx.projections.age(request.topic, cx.now.mono);
-        let responder = &mut turns.responder;
-        let responded = respond_found(responder, request.context, found, condition, age);
+        let compress = turns.site.http().compress;
+        let query = QueryContext {
+            condition,
+            age,
+            gzip: compress.then_some(&mut turns.gzip),
+            takes_gzip,
+        };
+        let responded = respond_found(&mut turns.responder, request.context, found, query);
         let kind = Some(RouteKind::Query);
-        self.done(http1, &request, kind, responded, turns, cx);
+        self.done(asker, &request, kind, responded, turns, cx);
     }
 
     /// Ends a request that was answered. `kind`: whose times it counts among. `None`: its client
     /// chose how long to wait.
     fn done<I: Io>(
         &mut self,
-        mut http1: Box<Http1>,
+        asker: Asker,
         request: &OpenRequest,
         kind: Option<RouteKind>,
         responded: Responded,
@@ -179,29 +192,35 @@ impl Answers {
             let took = cx.now.mono.since(request.began);
             cx.metrics.general.request_time.at(kind).record(took);
         }
-        if responded.framed.close {
-            turns.end_after(&mut http1);
-        } else {
-            http1.on_response();
+        match asker {
+            Asker::Http1(mut http1) => {
+                if responded.framed.close {
+                    turns.end_after(&mut http1);
+                } else {
+                    http1.on_response();
+                }
+                turns.resume(http1, cx);
+            }
+            Asker::Http2(mut http2, slot) => {
+                http2.respond(slot, turns.responder.take_http2());
+                turns.put_http2(http2);
+            }
         }
-        turns.resume(http1, cx);
     }
 
-    /// No shard answered in time.
+    /// No shard answered the exchange in time.
     pub(super) fn give_up<I: Io>(
         &mut self,
-        http1: Box<Http1>,
+        id: ExchangeId,
         turns: &mut Turns,
         cx: &mut EdgeContext<'_, I>,
     ) {
-        // Without an open exchange nothing can answer the client.
-        let Some((id, request)) = turns.clients.request(&http1) else {
-            return turns.close(http1, CloseReason::Timeout, cx);
+        let Some(request) = turns.clients.exchanges.request(id) else {
+            return;
         };
         match request.wants {
             // Not even the home answered: the command may have run.
             Wants::Outcome { .. } => {
-                turns.put(http1);
                 self.on_answer(
                     id,
                     Answer::Refused(Failure::OutcomeUnknown.into()),
@@ -210,59 +229,65 @@ impl Answers {
                 );
             }
             Wants::Reply { .. } => {
-                turns.put(http1);
                 let answer = Answer::Refused(Failure::NotReady.into());
                 self.on_answer(id, answer, turns, cx);
             }
             // No verdict came in time, so nothing was produced.
             Wants::BodyCheck { .. } => {
-                turns.put(http1);
                 let refused = Failure::Overloaded.into();
                 self.on_answer(id, Answer::Refused(refused), turns, cx);
             }
             Wants::Record { .. } => {
-                turns.put(http1);
                 self.on_got(id, &Found::Failed(Failure::NotReady), turns, cx);
             }
-            // Half a collection can't be completed: its client sees that it was cut.
-            Wants::Pages(_) => turns.close(http1, CloseReason::Timeout, cx),
+            Wants::Pages(_) => {
+                if let Some(asker) = turns.clients.take_connection(id) {
+                    break_off(asker, id, CloseReason::Timeout, turns, cx);
+                }
+            }
         }
     }
 
     /// Continues a client's collection: writes the page that is there, or asks for the next.
     pub(super) fn send_pages<I: Io>(
         &mut self,
-        mut http1: Box<Http1>,
+        mut asker: Asker,
+        id: ExchangeId,
+        deadline: Instant,
         turns: &mut Turns,
         cx: &mut EdgeContext<'_, I>,
     ) {
-        let deadline = http1.deadline();
-        let remote = cx.io.remote(http1.socket());
-        let Some((id, collection)) = turns.clients.collection(&http1) else {
-            // Without a collection no page can complete the body: its client sees that it was cut.
-            return turns.close(http1, CloseReason::Refused, cx);
+        let remote = cx.io.remote(asker.socket());
+        let Some(collection) = turns.clients.collection(id) else {
+            return break_off(asker, id, CloseReason::Refused, turns, cx);
         };
         if let Some(page) = collection.take_page() {
-            return self.write_page(http1, page, turns, cx);
+            return self.write_page(asker, id, page, turns, cx);
         }
         collection.ask(id, deadline, cx.out);
-        let wanted = match remote {
-            Remote::Open => true,
-            Remote::Ended => {
+        let wanted = match (remote, &mut asker) {
+            (Remote::Open, _) => true,
+            (Remote::Gone, _) => false,
+            // The session notices the end.
+            (Remote::Ended, Asker::Http2(..)) => true,
+            (Remote::Ended, Asker::Http1(http1)) => {
                 let framed = collection.framed();
                 let probe = collection.probe();
                 probe.is_none_or(|probe| {
                     let mut piece = Vec::new();
-                    framed.piece(&mut piece, probe);
+                    framed.piece(&mut piece, &probe);
                     http1.send(&piece, cx.io)
                 })
             }
-            Remote::Gone => false,
         };
-        if wanted {
-            turns.put(http1);
-        } else {
-            turns.close(http1, CloseReason::Client, cx);
+        match asker {
+            Asker::Http1(http1) if !wanted => turns.close(http1, CloseReason::Client, cx),
+            // Put back without a flush: nothing was written.
+            Asker::Http2(http2, _) => {
+                let settings = turns.site.http();
+                turns.clients.connections.put_http2(http2, settings);
+            }
+            Asker::Http1(http1) => turns.put(http1),
         }
     }
 
@@ -274,80 +299,102 @@ impl Answers {
         turns: &mut Turns,
         cx: &mut EdgeContext<'_, I>,
     ) {
-        let Some(http1) = turns.clients.take_connection(exchange) else {
+        let Some(asker) = turns.clients.take_connection(exchange) else {
             return;
         };
-        let collection = turns.clients.collection(&http1);
-        if !collection.is_some_and(|(_, collection)| collection.on_page()) {
-            return turns.put(http1);
+        let collection = turns.clients.collection(exchange);
+        if !collection.is_some_and(Collection::on_page) {
+            return turns.put_asker(asker);
         }
         match page.filter(|page| !page.incomplete) {
-            Some(page) => self.write_page(http1, page, turns, cx),
-            // The array has begun, so only a cut connection shows that it is incomplete.
-            None => turns.close(http1, CloseReason::Refused, cx),
+            Some(page) => self.write_page(asker, exchange, page, turns, cx),
+            None => break_off(asker, exchange, CloseReason::Refused, turns, cx),
         }
     }
 
     fn write_page<I: Io>(
         &mut self,
-        mut http1: Box<Http1>,
+        mut asker: Asker,
+        id: ExchangeId,
         page: Page,
         turns: &mut Turns,
         cx: &mut EdgeContext<'_, I>,
     ) {
-        let full = http1.backlog() > 0;
-        let mut piece = std::mem::take(&mut self.piece);
-        piece.clear();
-        let Some((id, collection)) = turns.clients.collection(&http1) else {
-            return turns.put(http1);
+        let is_behind = asker.is_behind();
+        let Some(collection) = turns.clients.collection(id) else {
+            return turns.put_asker(asker);
         };
-        if full {
+        if is_behind {
             collection.keep(page);
-            return turns.put(http1);
+            return turns.put_asker(asker);
         }
-        let written = collection.write_page(page, &mut piece);
+        self.piece.clear();
+        let written = collection.write_piece(page, &mut self.plain, &mut self.piece);
         let framed = collection.framed();
         if written == Written::Broken {
-            return turns.close(http1, CloseReason::Refused, cx);
+            return break_off(asker, id, CloseReason::Refused, turns, cx);
         }
-        turns.responder.piece(framed, &piece);
-        self.piece = piece;
-        match written {
-            Written::All => {
-                turns.responder.end(framed);
-                self.end_collection(&mut http1, id, turns, cx);
-                if framed.close {
-                    http1.on_last_response();
-                } else {
-                    http1.on_response();
+        let is_last = written == Written::All;
+        if is_last {
+            end_collection(id, turns, cx);
+        }
+        // Each page has the write timeout of its own: a collection is bounded only by its reader's
+        // patience.
+        let deadline = cx.now.mono.after(turns.site.http().query_timeout);
+        match asker {
+            Asker::Http1(mut http1) => {
+                turns.responder.piece(framed, &self.piece);
+                match (is_last, framed.close) {
+                    (false, _) => http1.extend_deadline(deadline),
+                    (true, close) => {
+                        turns.responder.end(framed);
+                        if close {
+                            http1.on_last_response();
+                        } else {
+                            http1.on_response();
+                        }
+                    }
                 }
+                turns.resume(http1, cx);
             }
-            Written::More | Written::Broken => {
-                // Each page has the write timeout of its own: a collection is bounded only by its
-                // reader's patience.
-                let timeout = turns.site.http().query_timeout;
-                http1.extend_deadline(cx.now.mono.after(timeout));
+            Asker::Http2(mut http2, slot) => {
+                let piece = Bytes::copy_from_slice(&self.piece);
+                http2.push_piece(slot, piece, is_last, deadline);
+                turns.put_http2(http2);
             }
         }
-        turns.resume(http1, cx);
     }
+}
 
-    /// Closes the exchange of a collection that is complete.
-    fn end_collection<I: Io>(
-        &mut self,
-        http1: &mut Http1,
-        id: ExchangeId,
-        turns: &mut Turns,
-        cx: &mut EdgeContext<'_, I>,
-    ) {
-        debug_assert_eq!(http1.exchange(), Some(id));
-        let Some(request) = turns.clients.exchanges.close_request(id) else {
-            return;
-        };
-        let took = cx.now.mono.since(request.began);
-        let times = &mut cx.metrics.general.request_time;
-        times.at(RouteKind::Query).record(took);
-        let route = &mut cx.metrics.routes[request.route.index()];
-        route.requests.bump(StatusClass::Success);
+/// Ends a collection that can't be completed. The array has begun, so only a connection or a stream
+/// that is cut shows its client that it is incomplete.
+fn break_off<I: Io>(
+    asker: Asker,
+    id: ExchangeId,
+    why: CloseReason,
+    turns: &mut Turns,
+    cx: &mut EdgeContext<'_, I>,
+) {
+    match asker {
+        Asker::Http1(http1) => turns.close(http1, why, cx),
+        Asker::Http2(mut http2, slot) => {
+            if let Some(request) = turns.clients.exchanges.close_request(id) {
+                request.cancel(id, cx.out);
+            }
+            http2.break_off(slot);
+            turns.put_http2(http2);
+        }
     }
+}
+
+/// Closes the exchange of a collection that is complete.
+fn end_collection<I: Io>(id: ExchangeId, turns: &mut Turns, cx: &mut EdgeContext<'_, I>) {
+    let Some(request) = turns.clients.exchanges.close_request(id) else {
+        return;
+    };
+    let took = cx.now.mono.since(request.began);
+    let times = &mut cx.metrics.general.request_time;
+    times.at(RouteKind::Query).record(took);
+    let route = &mut cx.metrics.routes[request.route.index()];
+    route.requests.bump(StatusClass::Success);
 }

@@ -140,6 +140,10 @@ impl Body {
         sent
     }
 
+    pub(super) const fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
     /// Sends the protocol's close message, if it has one.
     pub(super) fn close(&mut self, socket: SocketId, io: &mut impl Io) {
         self.transport.close(socket, io);

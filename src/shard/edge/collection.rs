@@ -2,7 +2,8 @@
 //! An exchange holds one page at most; the next is asked for when the socket has taken the last.
 
 use crate::cache::{Page, Value};
-use crate::http::Framed;
+use crate::config::GZIP_ENCODER_BYTES;
+use crate::http::{Framed, GzipEncoder};
 use crate::log::Seq;
 use crate::model::{ExchangeId, Instant, KeyHash, ShardId, TopicId};
 use crate::shard::message::ProjectionMessage;
@@ -29,7 +30,14 @@ pub(super) struct Collection {
     page: Option<Page>,
     /// Whether a byte was sent only to find out whether the client still reads.
     probed: bool,
+    /// Compresses what is sent, if the client takes that.
+    gzip: Option<Box<GzipEncoder>>,
+    /// Whether it is compressed, also once the encoder has ended.
+    compressed: bool,
 }
+
+// The memory sum of a config counts the encoders.
+const _: () = assert!(GzipEncoder::BYTES_MAX <= GZIP_ENCODER_BYTES);
 
 /// The result of writing a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +61,10 @@ pub(super) struct Extent {
 }
 
 impl Collection {
-    pub(super) const fn new(framed: Framed, extent: Extent) -> Self {
+    pub(super) fn new(framed: Framed, extent: Extent, gzip: Option<Box<GzipEncoder>>) -> Self {
         Self {
+            compressed: gzip.is_some(),
+            gzip,
             framed,
             topic: extent.topic,
             incarnation: extent.incarnation,
@@ -67,6 +77,11 @@ impl Collection {
             page: None,
             probed: false,
         }
+    }
+
+    /// Whether it is compressed.
+    pub(super) const fn is_compressed(&self) -> bool {
+        self.compressed
     }
 
     pub(super) const fn framed(&self) -> Framed {
@@ -113,15 +128,45 @@ impl Collection {
 
     /// Whether to send a byte that finds out if the client still reads: once, while a page is
     /// awaited. RFC 8259 2 allows whitespace between any two tokens of JSON.
-    pub(super) const fn probe(&mut self) -> Option<&'static [u8]> {
+    pub(super) fn probe(&mut self) -> Option<Vec<u8>> {
+        const PROBE: &[u8] = b"\n";
         if !self.asked || std::mem::replace(&mut self.probed, true) {
             return None;
         }
-        Some(b"\n")
+        let mut bytes = Vec::new();
+        match &mut self.gzip {
+            Some(gzip) => {
+                gzip.piece(PROBE, &mut bytes);
+                gzip.flush(&mut bytes);
+            }
+            None => bytes.extend_from_slice(PROBE),
+        }
+        Some(bytes)
     }
 
-    /// Writes a page's part of the array into `piece`.
-    pub(super) fn write_page(&mut self, page: Page, piece: &mut Vec<u8>) -> Written {
+    /// Writes a page's part of the body into `piece`: of the array, or of its compressed form.
+    /// `plain` is scratch.
+    pub(super) fn write_piece(
+        &mut self,
+        page: Page,
+        plain: &mut Vec<u8>,
+        piece: &mut Vec<u8>,
+    ) -> Written {
+        let Some(mut gzip) = self.gzip.take() else {
+            return self.write_page(page, piece);
+        };
+        plain.clear();
+        let written = self.write_page(page, plain);
+        gzip.piece(plain, piece);
+        match written {
+            Written::All => gzip.end(piece),
+            Written::More | Written::Broken => self.gzip = Some(gzip),
+        }
+        written
+    }
+
+    /// Writes a page's part of the array.
+    fn write_page(&mut self, page: Page, piece: &mut Vec<u8>) -> Written {
         for item in &page.items {
             match &item.value {
                 Value::Held(value) if item.listed => {

@@ -2,10 +2,10 @@
 //! pieces, and event streams. A request that is answered in the turn it arrives in has no exchange.
 //!
 //! Other shards know an exchange by its [`ExchangeId`] and answer to it. A slot that is used again
-//! has another generation, so a late answer is dropped. An exchange knows its connection. Nothing
-//! here assumes that a connection has one exchange only.
+//! has another generation, so a late answer is dropped. An exchange knows its [`Carrier`]: a
+//! connection of HTTP/1.1, which has one exchange at most, or a stream of HTTP/2.
 
-use crate::config::{BODY_CHECKS_MAX, OneWayStatus};
+use crate::config::{BODY_CHECKS_MAX, GZIP_COLLECTIONS_MAX, OneWayStatus};
 use crate::http::{IfNoneMatch, ResponseContext};
 use crate::model::{
     CommandKey, ExchangeId, Instant, RouteId, ShardId, TopicId, UnixMillis, u32_of,
@@ -16,10 +16,32 @@ use crate::shard::outbox::Outbox;
 
 use super::collection::Collection;
 
+/// A stream of an HTTP/2 connection, by its place among the open ones of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct StreamSlot(pub(super) u16);
+
+/// What carries the response of an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Carrier {
+    /// A whole connection.
+    Http1(SocketId),
+    /// One stream of a connection.
+    Http2(SocketId, StreamSlot),
+}
+
+impl Carrier {
+    /// The connection.
+    pub(super) const fn socket(self) -> SocketId {
+        match self {
+            Self::Http1(socket) | Self::Http2(socket, _) => socket,
+        }
+    }
+}
+
 /// A request whose response is not complete.
 #[derive(Debug)]
 pub(super) struct OpenRequest {
-    pub(super) connection: SocketId,
+    pub(super) carrier: Carrier,
     pub(super) context: ResponseContext,
     /// When the request was handled.
     pub(super) began: Instant,
@@ -70,6 +92,8 @@ pub(super) enum Wants {
         owner: ShardId,
         /// The request's `If-None-Match`, for a 304 if it matches.
         condition: Option<Box<IfNoneMatch>>,
+        /// Whether the client takes gzip.
+        takes_gzip: bool,
     },
     /// Pages of a collection, one slice after another.
     Pages(Box<Collection>),
@@ -112,8 +136,8 @@ enum Exchange {
     None,
     /// The place among the requests.
     Request(u32),
-    /// The connection of an event stream.
-    Stream(SocketId),
+    /// What carries an event stream.
+    Stream(Carrier),
 }
 
 const _: () = {
@@ -121,8 +145,8 @@ const _: () = {
     assert!(size_of::<Slot>() <= 16);
 };
 
-/// The open exchanges of one shard. At most as many as its connections may have: with HTTP/1.1, one
-/// each.
+/// The open exchanges of one shard. At most as many as its connections may have: with HTTP/1.1 one
+/// each, with HTTP/2 `http2.streams_max`.
 #[derive(Debug)]
 pub(super) struct Exchanges {
     shard: ShardId,
@@ -133,6 +157,8 @@ pub(super) struct Exchanges {
     free_requests: Vec<u32>,
     /// Bodies that are checked outside the shard, also those of clients that have disconnected.
     body_checks: usize,
+    /// Collections that are compressed.
+    gzips: usize,
 }
 
 impl Exchanges {
@@ -144,6 +170,7 @@ impl Exchanges {
             requests: Vec::new(),
             free_requests: Vec::new(),
             body_checks: 0,
+            gzips: 0,
         }
     }
 
@@ -226,9 +253,18 @@ impl Exchanges {
         self.body_checks = self.body_checks.saturating_sub(1);
     }
 
-    /// Opens an exchange for an event stream on a connection.
-    pub(super) fn open_stream(&mut self, connection: SocketId) -> ExchangeId {
-        self.open(Exchange::Stream(connection))
+    /// Counts a collection that is compressed, until its request is closed. Returns false at
+    /// [`GZIP_COLLECTIONS_MAX`].
+    #[must_use]
+    pub(super) const fn take_gzip(&mut self) -> bool {
+        let free = self.gzips < GZIP_COLLECTIONS_MAX;
+        self.gzips += free as usize;
+        free
+    }
+
+    /// Opens an exchange for an event stream.
+    pub(super) fn open_stream(&mut self, carrier: Carrier) -> ExchangeId {
+        self.open(Exchange::Stream(carrier))
     }
 
     fn open(&mut self, exchange: Exchange) -> ExchangeId {
@@ -273,10 +309,10 @@ impl Exchanges {
         }
     }
 
-    /// The connection of a stream, while it is open.
-    pub(super) fn stream(&self, id: ExchangeId) -> Option<SocketId> {
+    /// What carries a stream, while it is open.
+    pub(super) fn stream(&self, id: ExchangeId) -> Option<Carrier> {
         match self.find(id) {
-            Exchange::Stream(connection) => Some(connection),
+            Exchange::Stream(carrier) => Some(carrier),
             Exchange::None | Exchange::Request(_) => None,
         }
     }
@@ -288,7 +324,13 @@ impl Exchanges {
         };
         self.close(id);
         self.free_requests.push(at);
-        self.requests[at as usize].take()
+        let request = self.requests[at as usize].take();
+        if let Some(Wants::Pages(collection)) = request.as_ref().map(|it| &it.wants)
+            && collection.is_compressed()
+        {
+            self.gzips -= 1;
+        }
+        request
     }
 
     /// Closes the exchange of a stream.
@@ -310,14 +352,14 @@ impl Exchanges {
 mod tests {
     use super::*;
 
-    const CONNECTION: SocketId = SocketId {
+    const CONNECTION: Carrier = Carrier::Http1(SocketId {
         slot: 7,
         generation: 3,
-    };
+    });
 
     fn request(route: u16) -> OpenRequest {
         OpenRequest {
-            connection: CONNECTION,
+            carrier: CONNECTION,
             context: ResponseContext::UNREAD,
             began: Instant::ZERO,
             route: RouteId(route),
@@ -345,7 +387,7 @@ mod tests {
         assert_eq!(exchanges.stream(second), Some(CONNECTION));
     }
 
-    /// HTTP/2 will need several exchanges per connection.
+    /// As HTTP/2 has several exchanges per connection.
     #[test]
     fn a_connection_may_have_many() {
         let mut exchanges = Exchanges::new(ShardId(1));

@@ -9,16 +9,19 @@ use std::time::Duration;
 use crate::command::CommandLocation;
 use crate::config::Partitioner;
 use crate::http::{
-    CorsGrant, Fault, Framed, IfNoneMatch, JSON, Method, Prefer, Refusal, Request, Response,
-    ResponseContext, StatusCode, is_preflight, last_event_id,
+    CorsGrant, Fault, Framed, GZIP, GZIP_BYTES_MIN, IfNoneMatch, JSON, Method, Prefer, Refusal,
+    Representation, Request, Response, ResponseContext, StatusCode, VARY_ENCODING, accepts_gzip,
+    is_preflight, last_event_id,
 };
 use crate::log::EventId;
 use crate::metrics::{CommandOutcome, RouteKind, ShardMetrics};
-use crate::model::{ExchangeId, Id as _, Instant, KeyHash, ShardId, Tenant, UnixMillis};
+use crate::model::{
+    ExchangeId, Id as _, Instant, KeyHash, PanicAt, ShardId, Tenant, UnixMillis, panic_if_planted,
+};
 use crate::route::{Failure, Methods, Params, Refused, RouteIndex, Routed, check_params, evaluate};
 use crate::schema::{BodyCheck, BodySchema};
-use crate::shard::io::SocketId;
-use crate::shard::message::{ControlMessage, HomeMessage, PollRequest, ProjectionMessage};
+use crate::shard::client_limits::{ClientCells, ClientLimits};
+use crate::shard::message::{ControlMessage, Found, HomeMessage, PollRequest, ProjectionMessage};
 use crate::shard::outbox::Outbox;
 use crate::shard::projection::Projection;
 use crate::shard::projections::Projections;
@@ -27,11 +30,13 @@ use crate::shard::snapshot::{QueryPlan, StreamPlan};
 use super::body_check::{Checked, check_in_turn, check_type};
 use super::collection::{Collection, Extent};
 use super::commands::{CommandMaker, check_head};
-use super::exchanges::{Exchanges, OnceAppended, OpenRequest, Wants};
+use super::exchanges::{Carrier, Exchanges, OnceAppended, OpenRequest, Wants};
+use super::gzip_cache::GzipCache;
 use super::inputs::{identity_of, inputs};
 use super::leaving::Leaving;
 use super::responder::{Responded, Responder};
-use super::responses::{class, refuse_located, respond_found, validated};
+use super::responses::{QueryContext, class, refuse_located, respond_found, validated};
+use super::route_rates::{RateContext, Rated};
 use super::site::Site;
 
 /// The result of handling a request.
@@ -54,6 +59,10 @@ pub(super) struct StreamStart {
     /// The route's place in the config.
     pub(super) index: usize,
     pub(super) context: ResponseContext,
+    /// The client has used up the route's rate, and may ask again after this time.
+    pub(super) wait: Option<Duration>,
+    /// Whose streams it counts among, if these are limited.
+    pub(super) tenant: Option<Tenant>,
     pub(super) key: Option<(KeyHash, Vec<u8>)>,
     pub(super) last_event_id: Option<Vec<u8>>,
 }
@@ -66,7 +75,10 @@ pub(super) struct HandlerContext<'a> {
     pub(super) now: Instant,
     pub(super) wall: UnixMillis,
     pub(super) leaving: Leaving,
+    /// What single clients use, over all shards.
+    pub(super) clients: &'a ClientLimits,
     pub(super) responder: &'a mut Responder,
+    pub(super) gzip: &'a mut GzipCache,
     pub(super) exchanges: &'a mut Exchanges,
     pub(super) commands: &'a mut CommandMaker,
     pub(super) projections: &'a Projections,
@@ -74,13 +86,24 @@ pub(super) struct HandlerContext<'a> {
     pub(super) metrics: &'a mut ShardMetrics,
 }
 
-/// A request and the connection it came from.
+/// A request and what carries its response.
 #[derive(Clone, Copy)]
 struct Asked<'r, 'b, 'p> {
     request: &'r Request<'b>,
     params: &'r Params<'p>,
-    connection: SocketId,
+    carrier: Carrier,
     context: ResponseContext,
+    rated: Rated,
+}
+
+impl HandlerContext<'_> {
+    /// What requests are counted with.
+    const fn rate(&self) -> RateContext<'_> {
+        RateContext {
+            clients: self.clients,
+            now: self.now,
+        }
+    }
 }
 
 /// A response that is written, or a request that is still pending.
@@ -90,13 +113,14 @@ enum Outcome {
 }
 
 impl Site {
-    /// Handles a request of a connection.
+    /// Handles a request. `carrier` is what carries its response.
     pub(super) fn handle(
         &self,
         request: &Request<'_>,
-        connection: SocketId,
+        carrier: Carrier,
         cx: &mut HandlerContext<'_>,
     ) -> Handled {
+        panic_if_planted(PanicAt::Handle, request.path.as_str().as_bytes());
         let mut context = request.context();
         // Pipelined requests are answered before the connection ends.
         context.keep_alive &= request.pipelined || cx.leaving == Leaving::No;
@@ -111,33 +135,40 @@ impl Site {
             Routed::NotFound => return Handled::Done(not_found(request, context, cx).framed),
         };
         context.cors = self.cors.grant(matched.route, request);
+        let client = self.client_of(matched.route, request, cx.peer);
+        let rated = self.rates.count(matched.route, client, cx.rate());
+        context.quota = rated.quota;
         let asked = Asked {
             request,
             params: &matched.params,
-            connection,
+            carrier,
             context,
+            rated,
         };
-        let (kind, route, outcome) = match matched.route {
+        let route = self.route_id(matched.route);
+        let (kind, outcome) = match matched.route {
             RouteIndex::Command(index) => {
-                let route = self.snapshot.commands[index].id;
-                (RouteKind::Command, route, self.command(index, asked, cx))
+                let outcome = rated.check(route, cx.metrics);
+                if outcome.is_err() {
+                    let commands = &mut cx.metrics.commands[route.index()].commands;
+                    commands.bump(CommandOutcome::Shed);
+                }
+                let outcome = outcome.and_then(|()| self.command(index, asked, cx));
+                (RouteKind::Command, outcome)
             }
             RouteIndex::Query(index) => {
-                let route = self.snapshot.queries[index].id;
-                (RouteKind::Query, route, self.query(index, asked, cx))
+                let outcome = rated.check(route, cx.metrics);
+                let outcome = outcome.and_then(|()| self.query(index, asked, cx));
+                (RouteKind::Query, outcome)
             }
-            RouteIndex::Stream(index) => {
-                let route = self.snapshot.streams[index].id;
-                (RouteKind::Stream, route, self.stream(index, asked, cx))
-            }
+            RouteIndex::Stream(index) => (RouteKind::Stream, self.stream(index, asked, cx)),
             RouteIndex::Location(index) => {
-                let route = self.snapshot.commands[index].id;
                 let outcome = self.poll(index, asked, cx);
                 let outcome = outcome.or_else(|refused| {
                     let responded = refuse_located(cx.responder, context, &refused);
                     Ok(Outcome::Responded(responded))
                 });
-                (RouteKind::Query, route, outcome)
+                (RouteKind::Query, outcome)
             }
         };
         let responded = match outcome {
@@ -151,6 +182,19 @@ impl Site {
         let times = &mut cx.metrics.general.request_time;
         times.at(kind).record(Duration::ZERO);
         Handled::Done(responded.framed)
+    }
+
+    /// Finds the client of a request, as the rate of a route counts it.
+    fn client_of<'a>(
+        &'a self,
+        route: RouteIndex,
+        request: &'a Request<'_>,
+        peer: IpAddr,
+    ) -> impl FnOnce(&ClientLimits) -> ClientCells + 'a {
+        move |clients| {
+            let tenant = self.tenant(peer, request);
+            clients.cells_at(&tenant, self.route_id(route))
+        }
     }
 
     /// Sends a command to its home, which decides it.
@@ -181,8 +225,7 @@ impl Site {
             general.body_checks.bump();
             general.body_checks_waiting.set(cx.exchanges.body_checks());
         }
-        let address = self.client_address(cx.peer, asked.request);
-        let tenant = Tenant::of(&identity_of(asked.request), address);
+        let tenant = self.tenant(cx.peer, asked.request);
         let route = &self.snapshot.config.commands[index];
         let deadline = cx.now.after(route.timeout);
         let prefer = Prefer::parse(&asked.request.headers);
@@ -201,7 +244,7 @@ impl Site {
         };
         let home = self.snapshot.topic(plan.commands).home;
         let exchange = cx.exchanges.open_request(OpenRequest {
-            connection: asked.connection,
+            carrier: asked.carrier,
             context: asked.context,
             began: cx.now,
             route: plan.id,
@@ -249,7 +292,7 @@ impl Site {
         let deadline = wait_until.after(http.query_timeout);
         let home = self.snapshot.topic(replies).home;
         let exchange = cx.exchanges.open_request(OpenRequest {
-            connection: asked.connection,
+            carrier: asked.carrier,
             context: asked.context,
             began: cx.now,
             route: plan.id,
@@ -314,18 +357,27 @@ impl Site {
             }
         };
         context.cors = self.cors.grant(matched.route, request);
+        let client = self.client_of(matched.route, request, cx.peer);
+        let rated = self.rates.preview(matched.route, client, cx.rate());
+        context.quota = rated.quota;
         let RouteIndex::Command(index) = matched.route else {
             return false;
         };
-        let page = self.cors.check_page(request, context.cors);
-        let checked = page.and_then(|()| check_head(self, index, &matched.params, request));
+        let route = self.snapshot.commands[index].id;
+        let checked = rated
+            .check(route, cx.metrics)
+            .and_then(|()| self.cors.check_page(request, context.cors))
+            .and_then(|()| check_head(self, index, &matched.params, request));
         let Err(refused) = checked else {
             return false;
         };
         let responded = cx.responder.refuse(context, &refused);
-        let route = self.snapshot.commands[index].id.index();
+        let route = route.index();
         let commands = &mut cx.metrics.commands[route].commands;
-        commands.bump(CommandOutcome::Invalid);
+        commands.bump(match rated.wait {
+            Some(_) => CommandOutcome::Shed,
+            None => CommandOutcome::Invalid,
+        });
         let requests = &mut cx.metrics.routes[route].requests;
         requests.bump(class(responded.status));
         true
@@ -406,18 +458,28 @@ impl Site {
         if owner == cx.me {
             let found = projection.find(hash, &key, partition);
             let age = cx.projections.age(topic, cx.now);
-            let (responder, context) = (&mut *cx.responder, asked.context);
-            let responded = respond_found(responder, context, &found, condition.as_ref(), age);
+            let large = matches!(&found, Found::Entry { value, .. } if is_large(value));
+            let query = QueryContext {
+                condition: condition.as_ref(),
+                age,
+                gzip: self.http().compress.then_some(&mut *cx.gzip),
+                takes_gzip: large && accepts_gzip(&asked.request.headers),
+            };
+            let responded = respond_found(cx.responder, asked.context, &found, query);
             return Ok(Outcome::Responded(responded));
         }
         let condition = condition.map(Box::new);
         let exchange = cx.exchanges.open_request(OpenRequest {
-            connection: asked.connection,
+            carrier: asked.carrier,
             context: asked.context,
             began: cx.now,
             route: id,
             topic,
-            wants: Wants::Record { owner, condition },
+            wants: Wants::Record {
+                owner,
+                condition,
+                takes_gzip: self.http().compress && accepts_gzip(&asked.request.headers),
+            },
         });
         let get = ProjectionMessage::Get {
             exchange,
@@ -438,12 +500,30 @@ impl Site {
         asked: Asked<'_, '_, '_>,
         cx: &mut HandlerContext<'_>,
     ) -> Outcome {
-        let etag = projection.collection_etag();
+        let mut etag = projection.collection_etag();
         let age = cx.projections.age(topic, cx.now);
-        let mut response = validated(&etag, condition, age);
-        let same = response.status() == StatusCode::NOT_MODIFIED;
+        let known = condition.and_then(|it| it.representation(&etag));
+        let same = known.is_some();
+        let compress = self.http().compress;
+        let wanted = compress && !same && accepts_gzip(&asked.request.headers);
+        // A HEAD announces what a GET would get, and takes no encoder for it.
+        let gzip = wanted && (asked.context.head_only || cx.exchanges.take_gzip());
+        if gzip || known == Some(Representation::Gzip) {
+            etag = etag.in_gzip();
+        }
+        let status = match known {
+            Some(_) => StatusCode::NOT_MODIFIED,
+            None => StatusCode::OK,
+        };
+        let mut response = validated(&etag, age, status);
+        if compress {
+            response.fixed(&VARY_ENCODING);
+        }
         if !same {
             response.fixed(&JSON).pieces();
+        }
+        if gzip {
+            response.fixed(&GZIP);
         }
         let responded = cx.responder.respond(asked.context, response);
         if same || asked.context.head_only {
@@ -457,9 +537,10 @@ impl Site {
             first: layout.first_slice(),
             last: ShardId(layout.shards - 1),
         };
-        let collection = Box::new(Collection::new(responded.framed, extent));
+        let gzip = gzip.then(Box::default);
+        let collection = Box::new(Collection::new(responded.framed, extent, gzip));
         let exchange = cx.exchanges.open_request(OpenRequest {
-            connection: asked.connection,
+            carrier: asked.carrier,
             context: asked.context,
             began: cx.now,
             route: id,
@@ -496,6 +577,9 @@ impl Site {
             plan,
             index,
             context: asked.context,
+            wait: asked.rated.wait,
+            tenant: (self.streams().client_streams_max)
+                .map(|_| self.tenant(cx.peer, asked.request)),
             key,
             last_event_id,
         };
@@ -537,6 +621,11 @@ fn not_found(
     let responded = cx.responder.refuse(context, &refused);
     cx.metrics.general.unrouted.bump(class(responded.status));
     responded
+}
+
+/// Whether a value is large enough to be compressed.
+const fn is_large(value: &[u8]) -> bool {
+    value.len() >= GZIP_BYTES_MIN
 }
 
 /// The names of methods, as `Allow` lists them.

@@ -6,10 +6,11 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::config::Http as HttpSettings;
+use crate::http::http2::PREFACE;
 use crate::http::{
     Connection, Drain, Drained, HeaderTable, Limits, ProxyHeader, ProxySource, Received,
 };
-use crate::model::{ExchangeId, Instant};
+use crate::model::{ExchangeId, Instant, PanicAt, panic_if_planted};
 use crate::shard::ciphertext::Flushed;
 use crate::shard::io::{Io, SocketId};
 use crate::shard::totals::HandshakePlace;
@@ -20,8 +21,11 @@ use super::transport::{Sent, Transport};
 /// The first byte of every response (RFC 9112 4: `HTTP-name` is case-sensitive).
 const RESPONSE_BEGINS: [u8; 1] = *b"H";
 
+/// How long a body may come at any rate: a slow start of TCP, a client that composes it.
+const BODY_RATE_GRACE: Duration = Duration::from_secs(5);
+
 /// How long input after the last response is discarded.
-const DISCARD_TIME: Duration = Duration::from_secs(1);
+pub(super) const DISCARD_TIME: Duration = Duration::from_secs(1);
 
 /// Bytes held for a connection, by reason.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,6 +34,17 @@ pub(super) struct MemoryUsed {
     pub(super) requests: usize,
     /// Responses that the socket has not taken.
     pub(super) responses: usize,
+}
+
+/// What the first bytes of a connection are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Preface {
+    /// A part of HTTP/2's preface. More must come.
+    Part,
+    /// The rest of HTTP/2's preface, and how many bytes of the input belong to it.
+    Whole(usize),
+    /// HTTP/1.1. These bytes came before the input.
+    Other(&'static [u8]),
 }
 
 /// An HTTP/1.1 connection. If its response becomes an event stream, it is taken apart with
@@ -45,6 +60,8 @@ pub(super) struct Http1 {
     /// The place among the connections in their handshake, until that is complete.
     handshake: Option<HandshakePlace>,
     decoder: Connection,
+    /// How many bytes of HTTP/2's preface have come. `None`: the connection speaks HTTP/1.1.
+    preface: Option<u8>,
     phase: Phase,
     /// The open exchange. An HTTP/1.1 connection has one at most.
     exchange: Option<ExchangeId>,
@@ -63,6 +80,9 @@ pub(super) struct Http1 {
     idle_since: Option<Instant>,
     /// When the first byte of a partially received request came.
     started: Option<Instant>,
+    /// Since when the body of a partially received request is awaited, and the bytes that were
+    /// here then.
+    body_since: Option<(Instant, usize)>,
     /// Since when the socket has taken nothing although bytes wait for it.
     stalled: Option<Instant>,
     /// What [`Connections`](super::connections::Connections) last counted for the connection.
@@ -85,6 +105,7 @@ impl Http1 {
             proxy_header: None,
             handshake: None,
             decoder: Connection::new(),
+            preface: None,
             phase: Phase::Reading,
             exchange: None,
             drain: Drain::new(),
@@ -94,6 +115,7 @@ impl Http1 {
             deadline,
             idle_since: Some(now),
             started: None,
+            body_since: None,
             stalled: None,
             counted: MemoryUsed::default(),
             queued: false,
@@ -106,6 +128,10 @@ impl Http1 {
 
     pub(super) const fn peer(&self) -> IpAddr {
         self.peer
+    }
+
+    pub(super) const fn transport(&self) -> &Transport {
+        &self.transport
     }
 
     pub(super) const fn phase(&self) -> Phase {
@@ -126,6 +152,43 @@ impl Http1 {
             requests: self.decoder.kept(),
             responses: self.backlog(),
         }
+    }
+
+    // HTTP/2.
+
+    /// The client may begin with HTTP/2's preface, because it knows that it may (RFC 9113 3.3).
+    pub(super) const fn expect_preface(&mut self) {
+        self.preface = Some(0);
+    }
+
+    /// Whether the next bytes may belong to HTTP/2's preface.
+    pub(super) const fn may_have_preface(&self) -> bool {
+        self.preface.is_some()
+    }
+
+    /// Compares the first bytes of the connection with HTTP/2's preface.
+    pub(super) fn match_preface(&mut self, input: &[u8]) -> Preface {
+        let matched = usize::from(self.preface.take().unwrap_or(0));
+        let rest = &PREFACE[matched..];
+        let compared = rest.len().min(input.len());
+        if rest[..compared] != input[..compared] {
+            return Preface::Other(&PREFACE[..matched]);
+        }
+        if compared == rest.len() {
+            return Preface::Whole(compared);
+        }
+        self.preface = u8::try_from(matched + compared).ok();
+        Preface::Part
+    }
+
+    /// Whether the client has chosen HTTP/2 in its TLS handshake (RFC 9113 3.2).
+    pub(super) fn has_chosen_http2(&self) -> bool {
+        self.transport.speaks_http2()
+    }
+
+    /// What a connection of HTTP/2 takes over.
+    pub(super) fn into_http2(self) -> (SocketId, IpAddr, Transport, MemoryUsed) {
+        (self.socket, self.peer, self.transport, self.counted)
     }
 
     // What is received.
@@ -190,6 +253,7 @@ impl Http1 {
         limits: &Limits,
         table: &'b mut HeaderTable,
     ) -> Received<'b> {
+        panic_if_planted(PanicAt::Parse, input);
         self.decoder.receive(input, limits, table)
     }
 
@@ -205,7 +269,8 @@ impl Http1 {
 
     /// Whether a partially received request is here.
     pub(super) fn has_started_request(&self) -> bool {
-        self.phase == Phase::Reading && self.decoder.started()
+        let started = self.decoder.started() || self.preface.is_some_and(|matched| matched > 0);
+        self.phase == Phase::Reading && started
     }
 
     /// The single `Origin` of a request whose body is awaited.
@@ -274,6 +339,12 @@ impl Http1 {
     /// TLS failed. The alert is sent before the connection is closed.
     pub(super) fn on_broken_tls(&mut self) {
         self.phase.on_broken_tls();
+    }
+
+    /// Its bytes made the gateway panic. Nothing of the connection is used again.
+    pub(super) fn on_panic(&mut self) {
+        self.phase.on_panic();
+        self.decoder = Connection::new();
     }
 
     /// The client ended its side and may still read what waits for its socket.
@@ -403,6 +474,9 @@ impl Http1 {
         } else {
             self.started = None;
         }
+        let here = self.decoder.kept();
+        let awaits_body = self.started.is_some() && self.decoder.awaits_body();
+        self.body_since = awaits_body.then(|| self.body_since.unwrap_or((now, here)));
         self.deadline = match (self.phase, self.started) {
             (Phase::Discarding | Phase::Lingering, _) => now.after(DISCARD_TIME),
             // Until the handshake is done, the deadline that the accept has set applies.
@@ -411,12 +485,23 @@ impl Http1 {
                 let idle_since = *self.idle_since.get_or_insert(now);
                 idle_since.after(settings.idle_timeout)
             }
-            (Phase::Reading, Some(began)) if self.decoder.awaits_body() => {
-                began.after(settings.head_timeout + settings.body_timeout)
+            (Phase::Reading, Some(began)) if awaits_body => {
+                let whole = began.after(settings.head_timeout + settings.body_timeout);
+                whole.min(self.body_rate_deadline(settings.body_rate_min))
             }
             (Phase::Reading, Some(began)) => began.after(settings.head_timeout),
             (Phase::Waiting | Phase::Sending | Phase::Closing, _) => self.deadline,
         };
+    }
+
+    /// When more of the body must be here than is now, for it to come at the least rate.
+    fn body_rate_deadline(&self, rate: Option<usize>) -> Instant {
+        let (Some((since, before)), Some(rate)) = (self.body_since, rate) else {
+            return Instant::MAX;
+        };
+        let received = self.decoder.kept().saturating_sub(before) as u64;
+        let micros = received.saturating_mul(1_000_000) / rate.max(1) as u64;
+        since.after(BODY_RATE_GRACE + Duration::from_micros(micros))
     }
 
     /// When the connection must be looked at: its phase takes too long, or its socket takes

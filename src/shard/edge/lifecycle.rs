@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::metrics::{AcceptRefusal, CloseReason};
+use crate::metrics::{AcceptRefusal, CloseReason, StreamEnd};
 use crate::model::{ExchangeId, FastRandom, Instant, Now, ShardId, TopicId, UnixMillis};
 use crate::shard::ciphertext::Flushed;
 use crate::shard::io::{Io, ListenerId, Part, SocketId};
@@ -15,18 +15,20 @@ use crate::shard::totals::{ClientTotals, HandshakePlace};
 use crate::tls::Acceptor;
 
 use super::answers::Answers;
-use super::clients::Clients;
-use super::connections::Kind;
+use super::clients::{Asker, Clients};
+use super::connections::{Kind, Ready};
 use super::context::EdgeContext;
 use super::http1::Http1;
+use super::http2_turns::Http2Turns;
 use super::leaving::Leaving;
 use super::listeners::EdgeListeners;
 use super::phase::Phase;
-use super::requests::{BecomesStream, Requests};
+use super::requests::{Becomes, Requests};
 use super::site::Site;
 use super::streams::Streams;
 use super::transport::Transport;
-use super::turns::Turns;
+use super::trust::TrustSweep;
+use super::turns::{AddressFull, Turns};
 
 /// Connections whose timers one turn handles. Thousands may be due at once, after an outage of the
 /// network.
@@ -36,6 +38,7 @@ const TIMERS_MAX: usize = 256;
 #[derive(Debug)]
 pub(in crate::shard) struct Edge {
     listeners: EdgeListeners,
+    trust: TrustSweep,
     turns: Turns,
     requests: Requests,
     answers: Answers,
@@ -55,6 +58,7 @@ impl Edge {
         let clients = Clients::new(me, totals, site.http().write_timeout, now.mono);
         Self {
             listeners,
+            trust: TrustSweep::default(),
             turns: Turns::new(site, clients),
             streams: Streams::new(FastRandom::new(random.seed())),
             requests: Requests::new(me, random),
@@ -67,9 +71,41 @@ impl Edge {
         self.turns.load(Site::new(snapshot));
     }
 
-    /// Accepts TLS clients with this from now on. Open connections keep what they began with.
-    pub(in crate::shard) fn set_acceptor(&mut self, acceptor: Acceptor) {
+    /// Accepts TLS clients with this from now on. Open connections keep what they began with, except
+    /// those of clients whose certificate is not trusted any more: they are closed.
+    pub(in crate::shard) fn set_acceptor(&mut self, acceptor: Acceptor, now: Instant) {
         self.listeners.set_acceptor(acceptor);
+        let tls = &self.turns.site.snapshot.config.settings.tls;
+        self.trust.begin(now, tls.handshake_timeout);
+    }
+
+    /// Closes some of the connections whose client certificate is not trusted any more.
+    fn close_untrusted<I: Io>(&mut self, cx: &mut EdgeContext<'_, I>) {
+        let Some(from) = self.trust.next(cx.now.mono) else {
+            return;
+        };
+        let (listeners, now) = (&self.listeners, cx.now);
+        let connections = &self.turns.clients.connections;
+        let is_trusted = |session: &_| listeners.trusts(session, now);
+        let (untrusted, next) = connections.untrusted(from, is_trusted);
+        self.trust.continue_at(next);
+        for socket in untrusted {
+            let connections = &mut self.turns.clients.connections;
+            match connections.kind(socket) {
+                Some(Kind::Http1) => {
+                    if let Some(http1) = connections.take(socket) {
+                        self.turns.close(http1, CloseReason::Refused, cx);
+                    }
+                }
+                Some(Kind::Stream) => {
+                    let ending = (StreamEnd::Revoked, CloseReason::Refused);
+                    let clients = &mut self.turns.clients;
+                    self.streams.close(socket, ending, clients, cx);
+                }
+                Some(Kind::Http2) => self.http2().revoke(socket, cx),
+                None => {}
+            }
+        }
     }
 
     /// Sets the wall time of this turn.
@@ -79,7 +115,7 @@ impl Edge {
 
     /// Connections without an event stream.
     pub(in crate::shard) const fn clients(&self) -> usize {
-        self.turns.clients.connections.http1()
+        self.turns.clients.connections.serving()
     }
 
     /// The number of open event streams.
@@ -101,10 +137,13 @@ impl Edge {
         if !listeners.admits(listener, peer.ip(), &settings.proxies) {
             return refuse(socket, AcceptRefusal::Proxy, cx);
         }
-        let Some(transport) = listeners.transport(listener, false, cx.now) else {
+        let totals = self.turns.clients.connections.totals();
+        // At the limit, TLS clients choose HTTP/1.1.
+        let http2 = &settings.http2;
+        let offers_http2 = http2.enabled && totals.http2.get() < http2.connections_max;
+        let Some(transport) = listeners.transport(listener, offers_http2, cx.now) else {
             return cx.close.push(socket);
         };
-        let totals = self.turns.clients.connections.totals();
         let is_proxied = listeners.has_proxy_header(listener);
         let mut handshake = None;
         if is_proxied || matches!(transport, Transport::Tls(_)) {
@@ -116,24 +155,41 @@ impl Edge {
         if !totals.take_connection(settings.http.connections_max) {
             return refuse(socket, AcceptRefusal::Connections, cx);
         }
+        let address = peer.ip();
+        let client = match self.turns.take_address(address) {
+            Ok(client) => client,
+            Err(AddressFull) => {
+                self.turns
+                    .clients
+                    .connections
+                    .totals()
+                    .give_back_connection();
+                return refuse(socket, AcceptRefusal::Address, cx);
+            }
+        };
         let patience = match transport {
             Transport::Plain if !is_proxied => settings.http.idle_timeout,
             Transport::Plain | Transport::Tls(_) => settings.tls.handshake_timeout,
         };
         let now = cx.now.mono;
+        let may_have_preface = http2.enabled && matches!(transport, Transport::Plain);
         let mut http1 = Box::new(Http1::new(
-            (socket, peer.ip()),
+            (socket, address),
             transport,
             now,
             now.after(patience),
         ));
+        if may_have_preface {
+            http1.expect_preface();
+        }
         if let Some(place) = handshake {
             http1.begin_handshake(place);
         }
         if is_proxied {
             http1.expect_proxy_header();
         }
-        self.turns.clients.connections.add(http1, cx.metrics);
+        let connections = &mut self.turns.clients.connections;
+        connections.add(http1, client, cx.metrics);
     }
 
     /// Bytes, an end or an error wait on a socket.
@@ -143,7 +199,7 @@ impl Edge {
         cx: &mut EdgeContext<'_, I>,
     ) {
         match self.turns.clients.connections.kind(socket) {
-            Some(Kind::Http1) => self.turns.clients.connections.enqueue(socket),
+            Some(Kind::Http1 | Kind::Http2) => self.turns.clients.connections.enqueue(socket),
             Some(Kind::Stream) => {
                 self.streams
                     .on_readable(socket, &mut self.turns.clients, cx);
@@ -159,7 +215,7 @@ impl Edge {
         cx: &mut EdgeContext<'_, I>,
     ) {
         match self.turns.clients.connections.kind(socket) {
-            Some(Kind::Http1) => self.turns.clients.connections.enqueue(socket),
+            Some(Kind::Http1 | Kind::Http2) => self.turns.clients.connections.enqueue(socket),
             Some(Kind::Stream) => {
                 self.streams
                     .on_writable(socket, &mut self.turns.clients, cx);
@@ -171,7 +227,30 @@ impl Edge {
     /// Sends what is pending to streams, until the part is spent. Returns true if some is left.
     #[must_use]
     pub(in crate::shard) fn deliver<I: Io>(&mut self, cx: &mut EdgeContext<'_, I>) -> bool {
-        self.streams.deliver(&mut self.turns.clients, cx)
+        let more = self.streams.deliver(&mut self.turns.clients, cx);
+        self.flush_http2(cx) || more
+    }
+
+    /// Sends what streams of HTTP/2 have given to their connections in this turn, each connection
+    /// once, until the part is spent. Returns true if some are left.
+    #[must_use]
+    fn flush_http2<I: Io>(&mut self, cx: &mut EdgeContext<'_, I>) -> bool {
+        while self.turns.clients.connections.has_sending() {
+            self.http2().flush_next(cx);
+            if cx.io.spent(Part::Deliver) {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn http2(&mut self) -> Http2Turns<'_> {
+        Http2Turns {
+            requests: &mut self.requests,
+            answers: &mut self.answers,
+            streams: &mut self.streams,
+            turns: &mut self.turns,
+        }
     }
 
     /// Ends the streams of a topic that was re-created or cut back. Each client resumes by its id.
@@ -181,21 +260,33 @@ impl Edge {
 
     /// Whether connections wait to be served.
     pub(in crate::shard) fn has_ready(&self) -> bool {
-        self.turns.clients.connections.has_ready()
+        let connections = &self.turns.clients.connections;
+        connections.has_ready() || connections.has_sending()
     }
 
     /// Serves clients in rotation until the part is spent. Returns true if some are left.
     #[must_use]
     pub(in crate::shard) fn serve<I: Io>(&mut self, cx: &mut EdgeContext<'_, I>) -> bool {
-        while self.turns.clients.connections.has_ready() {
-            if cx.io.spent(Part::Serve) {
-                return true;
-            }
-            if let Some(Some(http1)) = self.turns.clients.connections.next_ready() {
-                self.serve_client(http1, cx);
+        // One handshake a turn, and always one: neither do clients wait for many of them, nor do
+        // handshakes wait for a turn without requests.
+        if let Some(http1) = self.turns.clients.connections.next_handshake() {
+            self.serve_client(http1, cx);
+        }
+        while !cx.io.spent(Part::Serve) {
+            match self.turns.clients.connections.next_ready() {
+                Some(Ready::Http1(http1)) => self.serve_client(http1, cx),
+                Some(Ready::Http2(http2)) => self.http2().serve(http2, cx),
+                Some(Ready::Closed) => {}
+                None => break,
             }
         }
-        false
+        let panics = self.turns.responder.take_panics();
+        cx.metrics.general.connection_panics.add(panics);
+        if self.turns.clients.connections.has_ready() {
+            return true;
+        }
+        self.turns.gzip.step();
+        self.turns.gzip.has_work()
     }
 
     fn serve_client<I: Io>(&mut self, mut http1: Box<Http1>, cx: &mut EdgeContext<'_, I>) {
@@ -208,13 +299,24 @@ impl Edge {
         match http1.phase() {
             Phase::Closing => turns.close(http1, CloseReason::Served, cx),
             Phase::Waiting => turns.check_waiting(http1, cx),
-            Phase::Sending => self.answers.send_pages(http1, turns, cx),
+            Phase::Sending => match http1.exchange() {
+                Some(id) => {
+                    let deadline = http1.deadline();
+                    let asker = Asker::Http1(http1);
+                    self.answers.send_pages(asker, id, deadline, turns, cx);
+                }
+                // Without a collection no page can complete the body: its client sees that it was
+                // cut.
+                None => turns.close(http1, CloseReason::Refused, cx),
+            },
             Phase::Discarding | Phase::Lingering => turns.discard(http1, cx),
-            Phase::Reading => {
-                if let Some(BecomesStream { http1, start }) = self.requests.read(http1, turns, cx) {
+            Phase::Reading => match self.requests.read(http1, turns, cx) {
+                None => {}
+                Some(Becomes::Stream(http1, start)) => {
                     self.streams.start(http1, &start, turns, cx);
                 }
-            }
+                Some(Becomes::Http2(http1, begins)) => self.http2().begin(http1, &begins, cx),
+            },
         }
     }
 
@@ -242,22 +344,22 @@ impl Edge {
                 Some(Kind::Stream) => {
                     self.streams.on_timer(socket, &mut self.turns.clients, cx);
                 }
+                Some(Kind::Http2) => self.http2().on_timer(socket, cx),
                 None => {}
             }
         }
         self.streams.on_time(&mut self.turns.clients, cx);
+        self.close_untrusted(cx);
     }
 
     /// When [`Self::on_time`] next has work. `None`: no deadline is set.
     pub(in crate::shard) fn next_deadline(&self) -> Option<Instant> {
-        let streams = self.streams.next_deadline();
-        self.turns
-            .clients
-            .connections
-            .next_deadline()
-            .into_iter()
-            .chain(streams)
-            .min()
+        let all = [
+            self.turns.clients.connections.next_deadline(),
+            self.streams.next_deadline(),
+            self.trust.next_deadline(),
+        ];
+        all.into_iter().flatten().min()
     }
 
     fn on_timer<I: Io>(&mut self, socket: SocketId, cx: &mut EdgeContext<'_, I>) {
@@ -280,13 +382,30 @@ impl Edge {
             Phase::Discarding | Phase::Lingering | Phase::Closing => {
                 self.turns.close(http1, CloseReason::Served, cx);
             }
-            Phase::Waiting | Phase::Sending => self.answers.give_up(http1, &mut self.turns, cx),
+            Phase::Waiting | Phase::Sending => match http1.exchange() {
+                Some(id) => {
+                    self.turns.put(http1);
+                    self.answers.give_up(id, &mut self.turns, cx);
+                }
+                // Without an open exchange nothing can answer the client.
+                None => self.turns.close(http1, CloseReason::Timeout, cx),
+            },
         }
     }
 
     /// From now on each answer ends its connection. New requests are still executed.
-    pub(in crate::shard) const fn leave(&mut self) {
+    pub(in crate::shard) fn leave(&mut self) {
         self.turns.leaving = Leaving::Grace;
+        let connections = &mut self.turns.clients.connections;
+        if connections.http2() == 0 {
+            return;
+        }
+        // Clients of HTTP/2 are told by a frame, at once and not with their next answer.
+        for socket in connections.serving_sockets() {
+            if connections.kind(socket) == Some(Kind::Http2) {
+                connections.enqueue(socket);
+            }
+        }
     }
 
     /// Stops accepting work. Every client's socket is read once more, and requests found there are
@@ -294,7 +413,8 @@ impl Edge {
     /// time, oldest first.
     pub(in crate::shard) fn drain<I: Io>(&mut self, until: Instant, cx: &mut EdgeContext<'_, I>) {
         self.turns.leaving = Leaving::Drain(until);
-        for socket in self.turns.clients.connections.http1_sockets() {
+        for socket in self.turns.clients.connections.serving_sockets() {
+            self.http2().drain(socket, until);
             let Some(mut http1) = self.turns.clients.connections.take(socket) else {
                 continue;
             };

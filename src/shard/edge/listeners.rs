@@ -27,6 +27,13 @@ impl EdgeListeners {
         self.tls = Some(acceptor);
     }
 
+    /// Whether the client of a session may stay connected: it has no certificate, or one that is
+    /// still trusted.
+    pub(super) fn trusts(&self, session: &Session, now: Now) -> bool {
+        let acceptor = self.tls.as_ref();
+        acceptor.is_some_and(|acceptor| session.is_trusted_by(acceptor, now))
+    }
+
     /// Whether a connection from `peer` may begin: on a listener with the PROXY protocol, only one
     /// of the listed proxies may claim a client's address. Who may connect to a Unix socket is a
     /// matter of its permissions.

@@ -13,8 +13,10 @@
 //! | [`Answers`](answers::Answers) | what other shards answer; the pages of collections |
 //! | [`Streams`](streams::Streams) | event streams: begin, delivery, end, drain |
 //! | [`Collection`](collection::Collection) | one collection, page by page |
+//! | [`GzipCache`](gzip_cache::GzipCache) | values that were compressed for clients |
 //! | [`Site`](site::Site) | what follows from a snapshot: routes, limits; the handlers |
 //! | [`RouteCors`](route_cors::RouteCors) | which pages of other origins may use which route |
+//! | [`RouteRates`](route_rates::RouteRates) | how often one client may use a route |
 //! | [`Responder`](responder::Responder) | neutral responses as bytes of HTTP/1.1 |
 //! | [`Edge`] | all of them: which part handles what happens |
 //!
@@ -29,8 +31,14 @@ mod commands;
 mod connections;
 mod context;
 mod exchanges;
+mod gzip_cache;
 mod handlers;
 mod http1;
+mod http2;
+mod http2_requests;
+mod http2_sink;
+mod http2_stream;
+mod http2_turns;
 mod inputs;
 mod leaving;
 mod lifecycle;
@@ -40,12 +48,14 @@ mod requests;
 mod responder;
 mod responses;
 mod route_cors;
+mod route_rates;
 mod site;
 mod stream_connection;
 mod streams;
 #[cfg(test)]
 mod tests;
 mod transport;
+mod trust;
 mod turns;
 
 pub(super) use context::EdgeContext;

@@ -61,6 +61,9 @@ events! {
     on_client_end: Reading => Closing;
     /// TLS failed. The alert is still to be sent.
     on_broken_tls: Reading => Closing;
+    /// The connection's own bytes made the gateway panic. What was answered before is still to be
+    /// sent.
+    on_panic: Reading => Closing;
     /// All bytes of the last response are sent, and our side is ended.
     on_end_writes: Discarding => Lingering;
 }
@@ -112,6 +115,7 @@ mod tests {
         Reading    on_early_end     Discarding
         Reading    on_client_end    Closing
         Reading    on_broken_tls    Closing
+        Reading    on_panic         Closing
         Reading    on_end_writes    -
         Waiting    on_wait          -
         Waiting    on_pieces        -
@@ -120,6 +124,7 @@ mod tests {
         Waiting    on_early_end     Discarding
         Waiting    on_client_end    -
         Waiting    on_broken_tls    -
+        Waiting    on_panic         -
         Waiting    on_end_writes    -
         Sending    on_wait          -
         Sending    on_pieces        -
@@ -128,6 +133,7 @@ mod tests {
         Sending    on_early_end     Discarding
         Sending    on_client_end    -
         Sending    on_broken_tls    -
+        Sending    on_panic         -
         Sending    on_end_writes    -
         Discarding on_wait          -
         Discarding on_pieces        -
@@ -136,6 +142,7 @@ mod tests {
         Discarding on_early_end     -
         Discarding on_client_end    -
         Discarding on_broken_tls    -
+        Discarding on_panic         -
         Discarding on_end_writes    Lingering
         Lingering  on_wait          -
         Lingering  on_pieces        -
@@ -144,6 +151,7 @@ mod tests {
         Lingering  on_early_end     -
         Lingering  on_client_end    -
         Lingering  on_broken_tls    -
+        Lingering  on_panic         -
         Lingering  on_end_writes    -
         Closing    on_wait          -
         Closing    on_pieces        -
@@ -152,6 +160,7 @@ mod tests {
         Closing    on_early_end     -
         Closing    on_client_end    -
         Closing    on_broken_tls    -
+        Closing    on_panic         -
         Closing    on_end_writes    -
         ");
     }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use crate::http::{CONTINUE, HeaderTable, Received};
 use crate::metrics::{CloseReason, ShardMetrics};
 use crate::model::{Now, ShardId};
+use crate::shard::guard::guarded;
 use crate::shard::io::{Io, Read, Remote};
 use crate::shard::outbox::Outbox;
 use crate::shard::projections::Projections;
@@ -12,8 +13,9 @@ use crate::shard::random::SecureRandom;
 
 use super::commands::CommandMaker;
 use super::context::EdgeContext;
+use super::exchanges::Carrier;
 use super::handlers::{Handled, HandlerContext, StreamStart};
-use super::http1::Http1;
+use super::http1::{Http1, Preface};
 use super::leaving::Leaving;
 use super::phase::Phase;
 use super::responses::class;
@@ -37,22 +39,36 @@ enum Progress {
     Yield,
     /// The response becomes a stream.
     Stream(Box<StreamStart>),
+    /// The client speaks HTTP/2.
+    Http2(Http2Begins),
 }
 
 /// What requests are read and handled with.
 #[derive(Debug)]
 pub(super) struct Requests {
-    me: ShardId,
-    commands: CommandMaker,
+    pub(super) me: ShardId,
+    pub(super) commands: CommandMaker,
     /// Scratch: the headers of one request, and the plaintext of one read.
-    table: HeaderTable,
-    plain: Vec<u8>,
+    pub(super) table: HeaderTable,
+    pub(super) plain: Vec<u8>,
+    /// Scratch: the head of one request of HTTP/2.
+    pub(super) head: Vec<u8>,
 }
 
-/// A connection whose response becomes an event stream.
-pub(super) struct BecomesStream {
-    pub(super) http1: Box<Http1>,
-    pub(super) start: Box<StreamStart>,
+/// What a connection becomes.
+pub(super) enum Becomes {
+    /// The response is an event stream.
+    Stream(Box<Http1>, Box<StreamStart>),
+    /// The client speaks HTTP/2. These bytes have come behind its preface, or with it if the
+    /// client has chosen HTTP/2 in its TLS handshake.
+    Http2(Box<Http1>, Http2Begins),
+}
+
+/// The first bytes of a connection of HTTP/2.
+pub(super) struct Http2Begins {
+    /// The preface has come, ahead of the bytes.
+    pub(super) has_preface: bool,
+    pub(super) bytes: Vec<u8>,
 }
 
 impl Requests {
@@ -62,17 +78,18 @@ impl Requests {
             commands: CommandMaker::new(random),
             table: HeaderTable::new(),
             plain: Vec::new(),
+            head: Vec::new(),
         }
     }
 
-    /// Reads a connection and serves what it asks. Returns it if its response becomes a stream.
+    /// Reads a connection and serves what it asks. Returns it if it becomes another kind.
     #[must_use]
     pub(super) fn read<I: Io>(
         &mut self,
         mut http1: Box<Http1>,
         turns: &mut Turns,
         cx: &mut EdgeContext<'_, I>,
-    ) -> Option<BecomesStream> {
+    ) -> Option<Becomes> {
         // What was pipelined behind the last answer comes before what the socket has.
         let mut progress = if http1.has_pipelined() {
             self.serve_received(&mut http1, &[], turns, &mut rest_of(cx))
@@ -97,8 +114,12 @@ impl Requests {
             };
             cx.metrics.general.received_bytes.add(bytes.len() as u64);
             let mut plain = std::mem::take(&mut self.plain);
-            progress = match http1.decrypt(bytes, &mut plain) {
-                Some(bytes) => {
+            progress = match guarded(|| http1.decrypt(bytes, &mut plain)) {
+                Some(Some(bytes)) if http1.has_chosen_http2() => Progress::Http2(Http2Begins {
+                    has_preface: false,
+                    bytes: bytes.to_vec(),
+                }),
+                Some(Some(bytes)) => {
                     // Not the sockets, which hold the bytes.
                     let mut rest = Rest {
                         now: cx.now,
@@ -106,12 +127,17 @@ impl Requests {
                         out: cx.out,
                         metrics: cx.metrics,
                     };
-                    self.serve_received(&mut http1, bytes, turns, &mut rest)
+                    if http1.may_have_preface() {
+                        self.serve_first(&mut http1, bytes, turns, &mut rest)
+                    } else {
+                        self.serve_received(&mut http1, bytes, turns, &mut rest)
+                    }
                 }
-                None => {
+                Some(None) => {
                     http1.on_broken_tls();
                     Progress::Stop
                 }
+                None => on_panic(&mut http1, cx.metrics),
             };
             self.plain = plain;
         }
@@ -132,7 +158,8 @@ impl Requests {
             }
         }
         match (progress, turns.leaving) {
-            (Progress::Stream(start), _) => return Some(BecomesStream { http1, start }),
+            (Progress::Stream(start), _) => return Some(Becomes::Stream(http1, start)),
+            (Progress::Http2(begins), _) => return Some(Becomes::Http2(http1, begins)),
             (Progress::More, Leaving::Drain(until)) if !http1.is_sending() => {
                 turns.dismiss(http1, until, cx);
             }
@@ -146,6 +173,28 @@ impl Requests {
             }
         }
         None
+    }
+
+    /// Serves the first bytes of a connection, which may be HTTP/2's preface.
+    #[cold]
+    fn serve_first(
+        &mut self,
+        http1: &mut Http1,
+        input: &[u8],
+        turns: &mut Turns,
+        rest: &mut Rest<'_>,
+    ) -> Progress {
+        match http1.match_preface(input) {
+            Preface::Part => Progress::More,
+            Preface::Whole(used) => Progress::Http2(Http2Begins {
+                has_preface: true,
+                bytes: input[used..].to_vec(),
+            }),
+            Preface::Other(before) => {
+                http1.keep(before);
+                self.serve_received(http1, input, turns, rest)
+            }
+        }
     }
 
     /// Answers every whole request of `input`, up to the first that must wait.
@@ -164,7 +213,11 @@ impl Requests {
         } = self;
         let (socket, peer) = (http1.socket(), http1.peer());
         for _ in 0..PIPELINED_MAX {
-            match http1.receive(input, &turns.site.limits, table) {
+            let received = guarded(|| http1.receive(input, &turns.site.limits, table));
+            let Some(received) = received else {
+                return on_panic(http1, rest.metrics);
+            };
+            match received {
                 Received::More => return Progress::More,
                 Received::Continue(request) => {
                     let (site, mut cx) = handlers((*me, peer), commands, turns, rest);
@@ -184,7 +237,7 @@ impl Requests {
                 }
                 Received::Request(request, used) => {
                     let (site, mut cx) = handlers((*me, peer), commands, turns, rest);
-                    let handled = site.handle(&request, socket, &mut cx);
+                    let handled = site.handle(&request, Carrier::Http1(socket), &mut cx);
                     input = &input[used..];
                     match handled {
                         Handled::Done(framed) if framed.close => {
@@ -218,8 +271,16 @@ impl Requests {
     }
 }
 
+/// The bytes of a connection made the gateway panic: the connection ends.
+#[cold]
+fn on_panic(http1: &mut Http1, metrics: &mut ShardMetrics) -> Progress {
+    metrics.general.connection_panics.bump();
+    http1.on_panic();
+    Progress::Stop
+}
+
 /// The handlers, and what they work with.
-fn handlers<'a>(
+pub(super) fn handlers<'a>(
     (me, peer): (ShardId, IpAddr),
     commands: &'a mut CommandMaker,
     turns: &'a mut Turns,
@@ -231,7 +292,9 @@ fn handlers<'a>(
         now: rest.now.mono,
         wall: rest.now.wall,
         leaving: turns.leaving,
+        clients: &turns.clients.connections.totals().clients,
         responder: &mut turns.responder,
+        gzip: &mut turns.gzip,
         exchanges: &mut turns.clients.exchanges,
         commands,
         projections: rest.projections,
@@ -242,14 +305,14 @@ fn handlers<'a>(
 }
 
 /// The parts of the shard that handlers use, without the sockets.
-struct Rest<'a> {
+pub(super) struct Rest<'a> {
     now: Now,
     projections: &'a Projections,
     out: &'a mut Outbox,
     metrics: &'a mut ShardMetrics,
 }
 
-fn rest_of<'a, I>(cx: &'a mut EdgeContext<'_, I>) -> Rest<'a> {
+pub(super) fn rest_of<'a, I>(cx: &'a mut EdgeContext<'_, I>) -> Rest<'a> {
     Rest {
         now: cx.now,
         projections: cx.projections,

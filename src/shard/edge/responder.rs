@@ -1,12 +1,15 @@
-//! Responses to the requests of HTTP/1.1 connections: each gets its CORS fields and its date here,
-//! and is written into one buffer, so that a client's turn is one write.
+//! Responses to requests: each gets its CORS fields and its date here. Those of HTTP/1.1 are
+//! written into one buffer, so that a client's turn is one write. One of HTTP/2 is kept until its
+//! stream takes it.
 
+use crate::http::http2::Http2Response;
 use crate::http::{
-    CorsGrant, CorsPolicies, DateCache, Framed, Response, ResponseContext, StatusCode,
-    write_response,
+    Body, CorsGrant, CorsPolicies, DateCache, Follows, Framed, Response, ResponseContext,
+    StatusCode, Version, write_response,
 };
-use crate::model::UnixMillis;
+use crate::model::{PanicAt, UnixMillis, panic_if_planted};
 use crate::route::{Failure, Refused};
+use crate::shard::guard::guarded;
 
 /// Writes the responses of one turn of one client.
 #[derive(Debug)]
@@ -15,8 +18,18 @@ pub(super) struct Responder {
     date: DateCache,
     /// The `Date` line of this turn.
     date_line: Vec<u8>,
-    /// The bytes to send. Reused, so that a response allocates nothing.
+    /// Scratch: the fields of a client's quota.
+    policy: Vec<u8>,
+    limit: Vec<u8>,
+    /// Whether a response of this client could not be written, because that panicked.
+    broken: bool,
+    /// How often that has happened since it was last counted.
+    panics: u64,
+    /// The bytes to send. Reused, so that a response allocates nothing. For HTTP/2: pieces of a
+    /// body.
     out: Vec<u8>,
+    /// The response of HTTP/2 that was written last.
+    http2: Option<Http2Response>,
 }
 
 /// A response that was written.
@@ -33,7 +46,12 @@ impl Responder {
             cors,
             date: DateCache::new(),
             date_line: Vec::new(),
+            policy: Vec::new(),
+            limit: Vec::new(),
+            broken: false,
+            panics: 0,
             out: Vec::new(),
+            http2: None,
         }
     }
 
@@ -60,7 +78,22 @@ impl Responder {
         mut response: Response<'r>,
     ) -> Responded {
         self.cors.add_to(context.cors, &mut response);
-        write(context, &response, &self.date_line, &mut self.out)
+        if let Some(quota) = context.quota {
+            self.policy.clear();
+            self.limit.clear();
+            quota.write(&mut self.policy, &mut self.limit);
+            response
+                .checked("ratelimit-policy", &self.policy)
+                .checked("ratelimit", &self.limit);
+        }
+        let writer = Writer {
+            date_line: &self.date_line,
+            out: &mut self.out,
+            http2: &mut self.http2,
+            broken: &mut self.broken,
+            panics: &mut self.panics,
+        };
+        writer.write(context, &response)
     }
 
     /// Writes the response to a CORS preflight. `methods` lists those of the path's routes.
@@ -72,7 +105,14 @@ impl Responder {
     ) -> Responded {
         let cors = &self.cors;
         cors.add_preflight(context.cors, methods, &mut response);
-        write(context, &response, &self.date_line, &mut self.out)
+        let writer = Writer {
+            date_line: &self.date_line,
+            out: &mut self.out,
+            http2: &mut self.http2,
+            broken: &mut self.broken,
+            panics: &mut self.panics,
+        };
+        writer.write(context, &response)
     }
 
     /// Writes a response that is no success.
@@ -108,9 +148,25 @@ impl Responder {
         self.out.len()
     }
 
+    /// Whether a response of this client could not be written. The bytes to send end before it, and
+    /// its connection must be closed behind them.
+    pub(super) fn take_broken(&mut self) -> bool {
+        std::mem::take(&mut self.broken)
+    }
+
+    /// How many responses could not be written since the last call.
+    pub(super) const fn take_panics(&mut self) -> u64 {
+        std::mem::replace(&mut self.panics, 0)
+    }
+
     /// Takes the bytes to send. Give the buffer back with [`Self::give_back`].
     pub(super) fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.out)
+    }
+
+    /// Takes the response of HTTP/2 that was written last.
+    pub(super) fn take_http2(&mut self) -> Option<Http2Response> {
+        self.http2.take()
     }
 
     /// Keeps an emptied buffer for the next client.
@@ -124,14 +180,56 @@ impl Responder {
     }
 }
 
-fn write(
-    context: ResponseContext,
-    response: &Response<'_>,
-    date_line: &[u8],
-    out: &mut Vec<u8>,
-) -> Responded {
-    Responded {
-        status: response.status(),
-        framed: write_response(response, context, date_line, out),
+/// Where responses are written.
+struct Writer<'a> {
+    date_line: &'a [u8],
+    out: &'a mut Vec<u8>,
+    http2: &'a mut Option<Http2Response>,
+    broken: &'a mut bool,
+    panics: &'a mut u64,
+}
+
+impl Writer<'_> {
+    fn write(self, context: ResponseContext, response: &Response<'_>) -> Responded {
+        let (status, begun) = (response.status(), self.out.len());
+        debug_assert!(self.http2.is_none(), "each response is taken by its stream");
+        let written = guarded(|| {
+            if let Body::Whole(body) = response.content() {
+                panic_if_planted(PanicAt::Encode, body);
+            }
+            match context.version {
+                Version::Http10 | Version::Http11 => {
+                    write_response(response, context, self.date_line, self.out)
+                }
+                Version::Http2 => {
+                    let made = Http2Response::new(response, context, self.date_line);
+                    let follows = if made.has_pieces {
+                        Follows::Bytes
+                    } else {
+                        Follows::Nothing
+                    };
+                    *self.http2 = Some(made);
+                    let close = false;
+                    Framed { follows, close }
+                }
+            }
+        });
+        let framed = written.unwrap_or_else(|| {
+            self.out.truncate(begun);
+            match context.version {
+                Version::Http10 | Version::Http11 => *self.broken = true,
+                // The stream ends with a response that says nothing.
+                Version::Http2 => {
+                    let empty = Response::new(StatusCode::INTERNAL_SERVER_ERROR);
+                    *self.http2 = Some(Http2Response::new(&empty, context, self.date_line));
+                }
+            }
+            *self.panics += 1;
+            Framed {
+                follows: Follows::Nothing,
+                close: context.version != Version::Http2,
+            }
+        });
+        Responded { status, framed }
     }
 }

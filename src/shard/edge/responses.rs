@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use crate::config::OneWayStatus;
 use crate::http::{
-    IfNoneMatch, JSON, PRIVATE, REPLAYED, RESPOND_ASYNC, REVALIDATE, ReplyRules, Response,
-    StatusCode, VARY_AUTHORIZATION,
+    GZIP, GZIP_BYTES_MIN, IfNoneMatch, JSON, PRIVATE, REPLAYED, RESPOND_ASYNC, REVALIDATE,
+    ReplyRules, Representation, Response, StatusCode, VARY_AUTHORIZATION, VARY_ENCODING,
+    is_compressible,
 };
 use crate::metrics::{CommandOutcome, StatusClass};
 use crate::model::Etag;
@@ -14,6 +15,7 @@ use crate::route::{Failure, Refused};
 use crate::shard::message::Found;
 
 use super::exchanges::OnceAppended;
+use super::gzip_cache::GzipCache;
 use super::responder::{Responded, Responder};
 use crate::http::ResponseContext;
 
@@ -28,19 +30,8 @@ pub(super) fn class(status: StatusCode) -> StatusClass {
     }
 }
 
-/// A response that a cache may keep if it validates it: 304 if the client has it already, and no
-/// content yet.
-pub(super) fn validated<'r>(
-    etag: &'r Etag,
-    condition: Option<&IfNoneMatch>,
-    age: Option<u64>,
-) -> Response<'r> {
-    let same = condition.is_some_and(|condition| condition.has(Some(etag)));
-    let status = if same {
-        StatusCode::NOT_MODIFIED
-    } else {
-        StatusCode::OK
-    };
+/// A response that a cache may keep if it validates it.
+pub(super) fn validated(etag: &Etag, age: Option<u64>, status: StatusCode) -> Response<'_> {
     let mut response = Response::new(status);
     response.etag(etag).fixed(&REVALIDATE);
     if let Some(age) = age {
@@ -49,13 +40,24 @@ pub(super) fn validated<'r>(
     response
 }
 
+/// What is known of a query, besides the record that it asks for.
+pub(super) struct QueryContext<'a> {
+    /// The request's `If-None-Match`.
+    pub(super) condition: Option<&'a IfNoneMatch>,
+    /// The age of what is shown, if it may be older than usual.
+    pub(super) age: Option<u64>,
+    /// Compresses values. `None`: no value is compressed.
+    pub(super) gzip: Option<&'a mut GzipCache>,
+    /// Whether the client takes gzip.
+    pub(super) takes_gzip: bool,
+}
+
 /// Writes the newest record of a key, or why it can't be shown.
 pub(super) fn respond_found(
     responder: &mut Responder,
     context: ResponseContext,
     found: &Found,
-    condition: Option<&IfNoneMatch>,
-    age: Option<u64>,
+    query: QueryContext<'_>,
 ) -> Responded {
     let (value, etag, content_type) = match found {
         Found::Entry {
@@ -65,14 +67,40 @@ pub(super) fn respond_found(
         } => (value, etag, content_type),
         Found::Failed(failure) => return responder.refuse(context, &(*failure).into()),
     };
-    let mut response = validated(etag, condition, age);
-    if response.status() == StatusCode::OK {
+    let known = query.condition.and_then(|it| it.representation(etag));
+    let content_type = content_type.as_deref();
+    let cache = query
+        .gzip
+        .filter(|_| value.len() >= GZIP_BYTES_MIN && content_type.is_none_or(is_compressible));
+    let varies = cache.is_some();
+    let gzip = cache.filter(|_| query.takes_gzip && known.is_none());
+    let gzip = gzip.and_then(|cache| cache.get(value));
+    let in_gzip;
+    let etag = match (known, gzip) {
+        (Some(Representation::Gzip), _) | (None, Some(_)) => {
+            in_gzip = etag.in_gzip();
+            &in_gzip
+        }
+        (Some(Representation::Plain), _) | (None, None) => etag,
+    };
+    let status = match known {
+        Some(_) => StatusCode::NOT_MODIFIED,
+        None => StatusCode::OK,
+    };
+    let mut response = validated(etag, query.age, status);
+    if varies {
+        response.fixed(&VARY_ENCODING);
+    }
+    if known.is_none() {
         match content_type {
             // Its characters were checked when the record was cached.
             Some(name) => response.checked("content-type", name.as_bytes()),
             None => response.fixed(&JSON),
         };
-        response.body(value);
+        match gzip {
+            Some(gzip) => response.fixed(&GZIP).body(gzip),
+            None => response.body(value),
+        };
     }
     responder.respond(context, response)
 }
@@ -189,7 +217,7 @@ pub(super) fn outcome_of(refused: &Refused) -> CommandOutcome {
         () if is(Failure::OutcomeUnknown) => CommandOutcome::Unknown,
         () if is(Failure::BrokerUnavailable) => CommandOutcome::Refused,
         () if is(Failure::Overloaded) || is(Failure::NotReady) => CommandOutcome::Shed,
-        () if is(Failure::Draining) => CommandOutcome::Shed,
+        () if is(Failure::Draining) || is(Failure::TooManyRequests) => CommandOutcome::Shed,
         () if is(Failure::TopicUnavailable) => CommandOutcome::Refused,
         () if is(Failure::InvalidBody) || is(Failure::MalformedBody) => CommandOutcome::Invalid,
         () if is(Failure::CommandInProgress) => CommandOutcome::InProgress,

@@ -7,10 +7,13 @@ use std::sync::Arc;
 use crate::command::{CommandHeaders, HeaderNames};
 use crate::config::{CORS_NAMES_BYTES_MAX, CommandRoute, Config, Http, ProxyHeader, Streams};
 use crate::http::{Cors, ForwardedBy, Limits, Request, client_address};
-use crate::route::Router;
+use crate::model::{RouteId, Tenant};
+use crate::route::{RouteIndex, Router};
 use crate::shard::snapshot::Snapshot;
 
+use super::inputs::identity_of;
 use super::route_cors::RouteCors;
+use super::route_rates::RouteRates;
 
 /// Routes, limits and settings of one snapshot.
 #[derive(Debug)]
@@ -19,6 +22,7 @@ pub(super) struct Site {
     pub(super) router: Router,
     pub(super) limits: Limits,
     pub(super) cors: RouteCors,
+    pub(super) rates: RouteRates,
     /// By the command route's place in the config: the headers of its records.
     pub(super) records: Vec<CommandHeaders>,
 }
@@ -46,6 +50,7 @@ impl Site {
             router: Router::new(config).expect("routes were checked with the config"),
             limits,
             cors: RouteCors::new(config),
+            rates: RouteRates::new(config),
             records: records(config),
             snapshot,
         }
@@ -62,6 +67,21 @@ impl Site {
         };
         let is_proxy = |address| settings.proxies.iter().any(|it| it.contains(address));
         client_address(peer, &request.headers, by, is_proxy)
+    }
+
+    /// Whose limits a request counts against.
+    pub(super) fn tenant(&self, peer: IpAddr, request: &Request<'_>) -> Tenant {
+        let address = self.client_address(peer, request);
+        Tenant::of(&identity_of(request), address)
+    }
+
+    /// The number of a route.
+    pub(super) fn route_id(&self, route: RouteIndex) -> RouteId {
+        match route {
+            RouteIndex::Command(at) | RouteIndex::Location(at) => self.snapshot.commands[at].id,
+            RouteIndex::Query(at) => self.snapshot.queries[at].id,
+            RouteIndex::Stream(at) => self.snapshot.streams[at].id,
+        }
     }
 
     pub(super) fn http(&self) -> &Http {

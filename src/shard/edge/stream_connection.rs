@@ -7,9 +7,11 @@ use crate::http::ChunkHead;
 use crate::metrics::{CloseReason, StreamEnd};
 use crate::model::{ExchangeId, Instant, RouteId, TopicId, u32_of};
 use crate::shard::ciphertext::Flushed;
+use crate::shard::client_limits::ClientCells;
 use crate::shard::io::{Io, Read, SocketId};
 
 use super::body::{Body, BodySink, FlushProgress};
+use super::transport::Transport;
 
 /// Bytes that a client may send on a stream, where nothing is left to say, before it is closed.
 const NOISE_BYTES_MAX: u32 = 16 * 1024;
@@ -33,6 +35,8 @@ pub(super) struct Stream {
     pub(super) route: RouteId,
     /// The stream's place in the order of arrival on the shard.
     pub(super) opened: u32,
+    /// Among whose streams it counts, if those of one client are limited.
+    pub(super) client: Option<ClientCells>,
     /// Set once the feed has released the stream. The connection is closed when the end of the body
     /// is sent.
     pub(super) ending: Option<(StreamEnd, CloseReason)>,
@@ -146,6 +150,10 @@ impl StreamConnection {
                 }
             }
         }
+    }
+
+    pub(super) const fn transport(&self) -> &Transport {
+        self.body.transport()
     }
 
     /// Sends the transport's close message, if it has one.

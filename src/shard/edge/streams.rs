@@ -8,9 +8,11 @@ use crate::config::Streams as Settings;
 use crate::http::{
     ChunkHead, EVENT_STREAM, Framed, NO_BUFFERING, PASS_THROUGH, Response, StatusCode,
 };
-use crate::metrics::{CloseReason, StreamEnd};
+use crate::metrics::{CloseReason, StreamEnd, StreamRefusal};
 use crate::model::{ExchangeId, FastRandom, Id as _, Instant, TopicId, millis};
+use crate::route::Failure;
 use crate::shard::ciphertext::Flushed;
+use crate::shard::client_limits::ClientCells;
 use crate::shard::io::{Io, Part, SocketId};
 use crate::sse::{Delivery, Feed, Filter, Slow, StartFrom, Subscribe};
 
@@ -18,8 +20,12 @@ use super::body::Body;
 use super::clients::Clients;
 use super::connections::Connections;
 use super::context::EdgeContext;
+use super::exchanges::{Carrier, Exchanges, StreamSlot};
 use super::handlers::StreamStart;
 use super::http1::Http1;
+use super::http2::Http2;
+use super::http2_sink::Http2Sink;
+use super::http2_stream::{Events, StreamState};
 use super::site::Site;
 use super::stream_connection::{Heard, Stream, StreamConnection};
 use super::turns::Turns;
@@ -37,7 +43,7 @@ pub(super) struct Streams {
     chunk_head: ChunkHead,
     jitter: FastRandom,
     /// When the drain ends which stream, the next one first.
-    drain: VecDeque<(Instant, SocketId)>,
+    drain: VecDeque<(Instant, ExchangeId)>,
     /// Topics whose streams are being ended, each at most once.
     ended: VecDeque<EndedTopic>,
 }
@@ -76,11 +82,29 @@ impl Streams {
         }
     }
 
-    /// The delay in milliseconds after which a refused client should reconnect. Random, so that the
-    /// clients do not all reconnect at once.
-    fn retry_later(&mut self, settings: &Settings) -> u64 {
+    /// Tells a refused client when to reconnect: after `wait` at least, and a random time, so that
+    /// the clients do not all reconnect at once.
+    fn retry_later(&mut self, settings: &Settings, wait: Duration) -> String {
         let base = millis(settings.retry);
-        base + self.jitter.below(base.max(1))
+        let retry = base.max(millis(wait) + 1) + self.jitter.below(base.max(1));
+        format!("retry: {retry}\n\n")
+    }
+
+    /// Counts a refused stream. Returns what its client is sent instead of events.
+    fn refuse<I>(
+        &mut self,
+        start: &StreamStart,
+        refused: Refused,
+        turns: &Turns,
+        cx: &mut EdgeContext<'_, I>,
+    ) -> Option<String> {
+        let (cause, wait) = refused?;
+        let route = start.plan.id.index();
+        cx.metrics.streams[route].refused.bump(cause);
+        if cause == StreamRefusal::Rate {
+            cx.metrics.routes[route].rate_limited.bump();
+        }
+        Some(self.retry_later(turns.site.streams(), wait))
     }
 
     /// Turns a connection into a stream's: sends the head of the response, then subscribes to the
@@ -92,37 +116,90 @@ impl Streams {
         turns: &mut Turns,
         cx: &mut EdgeContext<'_, I>,
     ) {
-        let context = start.context;
-        // At its limit, while it is leaving, or while the topic is loaded, a gateway takes no new
-        // stream.
-        let projection = cx.projections.get(start.plan.topic);
-        let loading = projection.is_none_or(|projection| projection.feed().is_none());
-        let streams_max = turns.site.streams().streams_max;
-        let refused = context.head_only || turns.leaving.has_begun() || loading;
-        let full = refused || !turns.clients.connections.totals().streams.take(streams_max);
-        let mut response = Response::new(StatusCode::OK);
-        response
-            .fixed(&EVENT_STREAM)
-            .fixed(&PASS_THROUGH)
-            .fixed(&NO_BUFFERING)
-            .stream();
-        let framed = turns.responder.respond(context, response).framed;
-        if full {
-            // A native EventSource never reconnects after any other status.
-            if !context.head_only {
-                let retry = self.retry_later(turns.site.streams());
-                let retry = format!("retry: {retry}\n\n");
-                turns.responder.piece(framed, retry.as_bytes());
+        let admitted = admit(start, turns, cx);
+        let framed = respond(start, turns);
+        let client = match admitted {
+            Ok(client) => client,
+            Err(refused) => {
+                // A native EventSource never reconnects after any other status.
+                if let Some(retry) = self.refuse(start, refused, turns, cx) {
+                    turns.responder.piece(framed, retry.as_bytes());
+                }
+                turns.responder.end(framed);
+                http1.on_last_response();
+                return turns.resume(http1, cx);
             }
-            turns.responder.end(framed);
-            http1.on_last_response();
-            return turns.resume(http1, cx);
-        }
+        };
         if !turns.send_responses(&mut http1, cx) {
-            turns.clients.connections.totals().streams.give_back();
+            turns.clients.connections.give_back_stream(client);
             return turns.close(http1, CloseReason::Client, cx);
         }
-        self.open(http1, start, framed, turns, cx);
+        self.open(http1, start, (framed, client), turns, cx);
+    }
+
+    /// Begins an event stream on a stream of HTTP/2.
+    pub(super) fn start_http2<I: Io>(
+        &mut self,
+        http2: &mut Http2,
+        slot: StreamSlot,
+        start: &StreamStart,
+        turns: &mut Turns,
+        cx: &mut EdgeContext<'_, I>,
+    ) {
+        let admitted = admit(start, turns, cx);
+        let _ = respond(start, turns);
+        let mut response = turns.responder.take_http2();
+        let client = match admitted {
+            Ok(client) => client,
+            Err(refused) => {
+                let retry = self.refuse(start, refused, turns, cx);
+                if let Some(response) = &mut response {
+                    response.has_pieces = false;
+                    response.body = retry.unwrap_or_default().into();
+                }
+                return http2.respond(slot, response);
+            }
+        };
+        // The first response is no stream if it could not be written.
+        let begins = response.as_ref().is_some_and(|it| it.has_pieces);
+        http2.respond(slot, response);
+        if !begins || http2.stream(slot).is_none() {
+            // Or the client has reset the stream.
+            return turns.clients.connections.give_back_stream(client);
+        }
+        let carrier = Carrier::Http2(http2.socket(), slot);
+        let stream = self.subscribe((carrier, client), start, turns, cx);
+        turns.clients.connections.on_http2_stream();
+        http2.set(slot, StreamState::Events(Events::new(stream)));
+    }
+
+    /// Opens the exchange of a stream, and subscribes it to its feed.
+    fn subscribe<I: Io>(
+        &mut self,
+        (carrier, client): (Carrier, Option<ClientCells>),
+        start: &StreamStart,
+        turns: &mut Turns,
+        cx: &mut EdgeContext<'_, I>,
+    ) -> Stream {
+        let (site, clients) = (&turns.site, &mut turns.clients);
+        cx.io
+            .limit_send_buffer(carrier.socket(), site.streams().send_buffer_bytes);
+        let plan = start.plan;
+        let exchange = clients.exchanges.open_stream(carrier);
+        let feed = cx.projections.feed_mut(plan.topic);
+        let feed = feed.expect("`admit` found the feed");
+        feed.subscribe(exchange, &subscription(start, site), cx.now);
+        cx.metrics.streams[plan.id.index()].open.up();
+        let opened = self.opened;
+        self.opened = self.opened.wrapping_add(1);
+        Stream {
+            exchange,
+            topic: plan.topic,
+            route: plan.id,
+            opened,
+            client,
+            ending: None,
+        }
     }
 
     /// The head of the response is sent, or waits in the connection.
@@ -130,27 +207,13 @@ impl Streams {
         &mut self,
         http1: Box<Http1>,
         start: &StreamStart,
-        framed: Framed,
+        (framed, client): (Framed, Option<ClientCells>),
         turns: &mut Turns,
         cx: &mut EdgeContext<'_, I>,
     ) {
         let socket = http1.socket();
-        let (site, clients) = (&turns.site, &mut turns.clients);
-        cx.io
-            .limit_send_buffer(socket, site.streams().send_buffer_bytes);
-        let plan = start.plan;
-        let exchange = clients.exchanges.open_stream(socket);
-        let feed = cx.projections.feed_mut(plan.topic);
-        let feed = feed.expect("the caller found the feed");
-        feed.subscribe(exchange, &subscription(start, site), cx.now);
-        let stream = Stream {
-            exchange,
-            topic: plan.topic,
-            route: plan.id,
-            opened: self.opened,
-            ending: None,
-        };
-        self.opened = self.opened.wrapping_add(1);
+        let stream = self.subscribe((Carrier::Http1(socket), client), start, turns, cx);
+        let clients = &mut turns.clients;
         let counted = http1.counted;
         let (head, transport) = http1.into_stream();
         let body = Body::new(transport, framed, head);
@@ -161,7 +224,6 @@ impl Streams {
         if let Some(at) = stalls_at {
             connections.arm(socket, at);
         }
-        cx.metrics.streams[plan.id.index()].open.up();
         // Readiness is edge-triggered: no event reports a socket again that was not read to its
         // end.
         self.on_readable(socket, clients, cx);
@@ -198,8 +260,14 @@ impl Streams {
         clients: &mut Clients,
         cx: &mut EdgeContext<'_, I>,
     ) {
-        let socket = clients.exchanges.stream(exchange);
-        let socket = socket.expect("the feed knows open streams only");
+        let carrier = clients.exchanges.stream(exchange);
+        let carrier = carrier.expect("the feed knows open streams only");
+        let socket = match carrier {
+            Carrier::Http1(socket) => socket,
+            Carrier::Http2(socket, slot) => {
+                return self.deliver_http2(exchange, topic, (socket, slot), clients, cx);
+            }
+        };
         let write_timeout = clients.connections.write_timeout();
         let connection = clients.connections.stream_mut(socket);
         let connection = connection.expect("an open stream has a connection");
@@ -224,12 +292,85 @@ impl Streams {
                 (StreamEnd::Slow, CloseReason::Served)
             }
             Delivery::Failed => (StreamEnd::Failed, CloseReason::Served),
+            Delivery::Stalled => {
+                let ending = (StreamEnd::Page, CloseReason::Timeout);
+                return self.close(socket, ending, clients, cx);
+            }
             Delivery::Closed => {
                 let ending = (StreamEnd::Client, CloseReason::Client);
                 return self.close(socket, ending, clients, cx);
             }
         };
-        self.finish(socket, ending, clients, cx);
+        self.finish(carrier, ending, clients, cx);
+    }
+
+    fn deliver_http2<I: Io>(
+        &mut self,
+        exchange: ExchangeId,
+        topic: TopicId,
+        (socket, slot): (SocketId, StreamSlot),
+        clients: &mut Clients,
+        cx: &mut EdgeContext<'_, I>,
+    ) {
+        let http2 = clients.connections.http2_mut(socket);
+        let http2 = http2.expect("an open stream has a connection");
+        let feed = cx.projections.feed_mut(topic);
+        let feed = feed.expect("it named the subscriber");
+        let mut sink = Http2Sink::new(http2, slot);
+        let delivery = feed.deliver(exchange, &mut sink, cx.now);
+        let sent = sink.sent;
+        drop(sink);
+        let full = delivery == Delivery::Full;
+        let ending = match delivery {
+            Delivery::Idle | Delivery::More | Delivery::Full => {
+                http2.on_delivered(slot, sent, full, cx.now.mono);
+                if sent > 0 || full {
+                    clients.connections.send_later(socket);
+                }
+                return;
+            }
+            Delivery::Lagged => {
+                if let Some(events) = http2.events_mut(slot) {
+                    cx.metrics.streams[events.stream.route.index()]
+                        .lagged
+                        .bump();
+                }
+                StreamEnd::Slow
+            }
+            Delivery::Failed => StreamEnd::Failed,
+            Delivery::Stalled => StreamEnd::Page,
+            Delivery::Closed => StreamEnd::Client,
+        };
+        let ending = (ending, CloseReason::Served);
+        self.finish(Carrier::Http2(socket, slot), ending, clients, cx);
+    }
+
+    /// Tells the feeds of a connection of HTTP/2 which of its full streams are writable again.
+    pub(super) fn on_http2_writable<I: Io>(&self, http2: &mut Http2, cx: &mut EdgeContext<'_, I>) {
+        for (exchange, topic) in http2.writable() {
+            if let Some(feed) = feed_of(cx, topic) {
+                feed.on_writable(exchange);
+            }
+        }
+    }
+
+    /// Ends an event stream of HTTP/2, whose connection is taken out or in its place. The client
+    /// reads the end, or that the last event was cut. Returns the stream, whose place is to be given
+    /// back.
+    pub(super) fn end_http2<I: Io>(
+        &self,
+        (http2, slot): (&mut Http2, StreamSlot),
+        end: StreamEnd,
+        exchanges: &mut Exchanges,
+        cx: &mut EdgeContext<'_, I>,
+    ) -> Option<Stream> {
+        let stream = http2.end_events(slot)?;
+        unsubscribe(&stream, cx);
+        exchanges.close_stream(stream.exchange);
+        let metrics = &mut cx.metrics.streams[stream.route.index()];
+        metrics.open.down();
+        metrics.ended.bump(end);
+        Some(stream)
     }
 
     /// The socket of a stream takes bytes again.
@@ -306,20 +447,20 @@ impl Streams {
     pub(super) fn drain(&mut self, until: Instant, connections: &Connections, now: Instant) {
         let mut streams: Vec<_> = connections
             .all_streams()
-            .map(|(socket, stream)| (stream.opened, socket))
+            .map(|(_, stream)| (stream.opened, stream.exchange))
             .collect();
         streams.sort_unstable_by_key(|(opened, _)| *opened);
         let count = u32::try_from(streams.len()).unwrap_or(u32::MAX).max(1);
         let part = until.since(now) / count;
         self.drain = (0..)
             .zip(streams)
-            .map(|(place, (_, socket))| {
+            .map(|(place, (_, exchange))| {
                 // End each stream at a random moment of its own part of the time.
                 let within = self
                     .jitter
                     .below(u64::try_from(part.as_nanos().max(1)).unwrap_or(u64::MAX));
                 let moment = now.after(part * place);
-                (moment.after(Duration::from_nanos(within)), socket)
+                (moment.after(Duration::from_nanos(within)), exchange)
             })
             .collect();
     }
@@ -327,12 +468,14 @@ impl Streams {
     /// Ends the streams whose moment within the drain has come, and some of those whose topic has
     /// ended.
     pub(super) fn on_time<I: Io>(&mut self, clients: &mut Clients, cx: &mut EdgeContext<'_, I>) {
-        while let Some((moment, socket)) = self.drain.front().copied()
+        while let Some((moment, exchange)) = self.drain.front().copied()
             && moment <= cx.now.mono
         {
             self.drain.pop_front();
             let ending = (StreamEnd::Drain, CloseReason::Drain);
-            self.finish(socket, ending, clients, cx);
+            if let Some(carrier) = clients.exchanges.stream(exchange) {
+                self.finish(carrier, ending, clients, cx);
+            }
         }
         self.end_next(clients, cx);
     }
@@ -366,17 +509,18 @@ impl Streams {
         let until = (first + ENDS_LOOKED_AT_MAX).min(slots);
         let streams = clients.connections.streams_in(first..until);
         let of_topic = streams.filter(|(_, stream)| ended.has(stream));
-        let sockets: Vec<_> = of_topic.map(|(socket, _)| socket).take(ENDS_MAX).collect();
-        ended.looked_at = match sockets.last() {
-            Some(last) if sockets.len() == ENDS_MAX => last.slot as usize + 1,
+        let carriers: Vec<_> = of_topic.map(|(it, _)| it).take(ENDS_MAX).collect();
+        ended.looked_at = match carriers.last() {
+            // A connection of HTTP/2 may have more of them.
+            Some(last) if carriers.len() == ENDS_MAX => last.socket().slot as usize,
             _ => until,
         };
         if ended.looked_at >= slots {
             self.ended.pop_front();
         }
-        for socket in sockets {
+        for carrier in carriers {
             let ending = (StreamEnd::Failed, CloseReason::Served);
-            self.finish(socket, ending, clients, cx);
+            self.finish(carrier, ending, clients, cx);
         }
     }
 
@@ -385,11 +529,28 @@ impl Streams {
     /// the write timeout. A client that reads the end knows that no event was cut.
     pub(super) fn finish<I: Io>(
         &mut self,
-        socket: SocketId,
+        carrier: Carrier,
         ending: Ending,
         clients: &mut Clients,
         cx: &mut EdgeContext<'_, I>,
     ) {
+        let socket = match carrier {
+            Carrier::Http1(socket) => socket,
+            Carrier::Http2(socket, slot) => {
+                let Clients {
+                    connections,
+                    exchanges,
+                } = clients;
+                let Some(http2) = connections.http2_mut(socket) else {
+                    return;
+                };
+                if let Some(stream) = self.end_http2((http2, slot), ending.0, exchanges, cx) {
+                    connections.on_http2_stream_end(&stream);
+                    connections.send_later(socket);
+                }
+                return;
+            }
+        };
         let write_timeout = clients.connections.write_timeout();
         let Some(connection) = clients.connections.stream_mut(socket) else {
             return;
@@ -422,7 +583,7 @@ impl Streams {
         unsubscribe(&stream, cx);
         connection.close(socket, cx.io);
         clients.exchanges.close_stream(stream.exchange);
-        connections.totals().streams.give_back();
+        connections.give_back_stream(stream.client);
         let metrics = &mut cx.metrics.streams[stream.route.index()];
         metrics.open.down();
         metrics.ended.bump(end);
@@ -439,6 +600,67 @@ fn unsubscribe<I>(stream: &Stream, cx: &mut EdgeContext<'_, I>) {
     if let Some(feed) = feed_of(cx, stream.topic) {
         feed.unsubscribe(stream.exchange);
     }
+}
+
+/// Why a stream can't begin now, and how long that lasts at least. `None`: the request is a HEAD,
+/// which has no body that could be a stream.
+type Refused = Option<(StreamRefusal, Duration)>;
+
+/// Lets a stream take its place among those of the process and of its client. Returns the client, if
+/// its streams are limited.
+fn admit<I>(
+    start: &StreamStart,
+    turns: &Turns,
+    cx: &EdgeContext<'_, I>,
+) -> Result<Option<ClientCells>, Refused> {
+    if start.context.head_only {
+        return Err(None);
+    }
+    if turns.leaving.has_begun() {
+        return Err(Some((StreamRefusal::Draining, Duration::ZERO)));
+    }
+    if let Some(wait) = start.wait {
+        return Err(Some((StreamRefusal::Rate, wait)));
+    }
+    let topic = start.plan.topic;
+    let projection = cx.projections.get(topic);
+    if projection.is_none_or(|projection| projection.feed().is_none()) {
+        let refused = cx.projections.why_not_live(topic);
+        let cause = if refused.kind == Failure::NotReady.kind() {
+            StreamRefusal::NotReady
+        } else {
+            StreamRefusal::TopicUnavailable
+        };
+        let wait = u64::from(refused.retry_after.unwrap_or_default());
+        return Err(Some((cause, Duration::from_secs(wait))));
+    }
+    let (settings, totals) = (turns.site.streams(), turns.clients.connections.totals());
+    let client = start.tenant.as_ref().zip(settings.client_streams_max);
+    let client = client.map(|(tenant, max)| (totals.clients.cells(tenant), max));
+    if let Some((cells, max)) = client
+        && !totals.clients.streams.take(cells, max)
+    {
+        return Err(Some((StreamRefusal::ClientStreams, Duration::ZERO)));
+    }
+    let client = client.map(|(cells, _)| cells);
+    if totals.streams.take(settings.streams_max) {
+        return Ok(client);
+    }
+    if let Some(cells) = client {
+        totals.clients.streams.give_back(cells);
+    }
+    Err(Some((StreamRefusal::Streams, Duration::ZERO)))
+}
+
+/// Writes the head of a stream's response.
+fn respond(start: &StreamStart, turns: &mut Turns) -> Framed {
+    let mut response = Response::new(StatusCode::OK);
+    response
+        .fixed(&EVENT_STREAM)
+        .fixed(&PASS_THROUGH)
+        .fixed(&NO_BUFFERING)
+        .stream();
+    turns.responder.respond(start.context, response).framed
 }
 
 fn subscription<'a>(start: &'a StreamStart, site: &Site) -> Subscribe<'a> {

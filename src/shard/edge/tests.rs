@@ -164,7 +164,7 @@ impl World {
             listeners: [].into(),
             tls: None,
             security: vec![ClusterSecurity { tls, sasl, entropy }],
-            totals: Arc::new(ClientTotals::default()),
+            totals: Arc::new(ClientTotals::new([1, 2])),
         });
         let now = Now {
             mono: Instant::from_nanos(1_000_000_000),

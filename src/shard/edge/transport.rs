@@ -5,7 +5,7 @@ use std::io::IoSlice;
 
 use crate::shard::ciphertext::{Flushed, flush};
 use crate::shard::io::{Io, SocketId, Write};
-use crate::tls::Session;
+use crate::tls::{HTTP2, Session};
 
 /// Plain TCP, or TLS over it.
 #[derive(Debug)]
@@ -103,6 +103,22 @@ impl Transport {
         match self {
             Self::Plain => false,
             Self::Tls(session) => session.is_handshaking(),
+        }
+    }
+
+    /// Whether the client has chosen HTTP/2 in its TLS handshake.
+    pub(super) fn speaks_http2(&self) -> bool {
+        match self {
+            Self::Plain => false,
+            Self::Tls(session) => session.protocol() == Some(HTTP2),
+        }
+    }
+
+    /// The TLS session, if it has one.
+    pub(super) const fn session(&self) -> Option<&Session> {
+        match self {
+            Self::Plain => None,
+            Self::Tls(session) => Some(session),
         }
     }
 

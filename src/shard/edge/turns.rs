@@ -1,17 +1,22 @@
 //! How a client's turn ends: its responses leave in one write, and its connection is put back,
 //! closed, or read on only to discard what still comes.
 
+use std::net::IpAddr;
+
 use crate::http::{Drained, Fault, Refusal, ResponseContext};
 use crate::metrics::CloseReason;
-use crate::model::{ExchangeId, Instant};
+use crate::model::{ExchangeId, Identity, Instant, Tenant};
 use crate::route::{Failure, Refused};
 use crate::shard::ciphertext::Flushed;
+use crate::shard::client_limits::ClientCells;
 use crate::shard::io::{Io, Read, Remote};
 
-use super::clients::Clients;
+use super::clients::{Asker, Clients};
 use super::context::EdgeContext;
 use super::exchanges::OpenRequest;
+use super::gzip_cache::GzipCache;
 use super::http1::Http1;
+use super::http2::Http2;
 use super::leaving::Leaving;
 use super::phase::Phase;
 use super::responder::Responder;
@@ -33,8 +38,13 @@ pub(super) struct Turns {
     pub(super) site: Site,
     pub(super) clients: Clients,
     pub(super) responder: Responder,
+    pub(super) gzip: GzipCache,
     pub(super) leaving: Leaving,
 }
+
+/// An address has as many connections as it may have.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AddressFull;
 
 impl Turns {
     pub(super) fn new(site: Site, clients: Clients) -> Self {
@@ -42,6 +52,7 @@ impl Turns {
             responder: Responder::new(site.cors.policies()),
             site,
             clients,
+            gzip: GzipCache::default(),
             leaving: Leaving::No,
         }
     }
@@ -50,6 +61,25 @@ impl Turns {
     pub(super) fn load(&mut self, site: Site) {
         self.responder.set_cors(site.cors.policies());
         self.site = site;
+    }
+
+    /// Takes a place among the connections of an address. `None`: they are not limited.
+    pub(super) fn take_address(&self, peer: IpAddr) -> Result<Option<ClientCells>, AddressFull> {
+        let settings = &self.site.snapshot.config.settings;
+        let Some(max) = settings.http.address_connections_max else {
+            return Ok(None);
+        };
+        // A proxy has the connections of all its clients.
+        if settings.proxies.iter().any(|it| it.contains(peer)) {
+            return Ok(None);
+        }
+        let clients = &self.clients.connections.totals().clients;
+        let cells = clients.cells(&Tenant::of(&Identity::ANONYMOUS, peer));
+        if clients.connections.take(cells, max) {
+            Ok(Some(cells))
+        } else {
+            Err(AddressFull)
+        }
     }
 
     /// Closes a connection that was taken out, and cancels its exchange.
@@ -69,14 +99,29 @@ impl Turns {
 
     /// Closes the exchange of a request that waits, and takes out its connection, to answer it.
     /// `None` if the client has disconnected.
-    pub(super) fn take_waiting(
-        &mut self,
-        exchange: ExchangeId,
-    ) -> Option<(Box<Http1>, OpenRequest)> {
-        let (http1, mut request) = self.clients.take_waiting(exchange)?;
-        // The process may have begun to drain since the request came.
-        request.context.keep_alive &= http1.has_pipelined() || !self.leaving.has_begun();
-        Some((http1, request))
+    pub(super) fn take_waiting(&mut self, exchange: ExchangeId) -> Option<(Asker, OpenRequest)> {
+        let (asker, mut request) = self.clients.take_waiting(exchange)?;
+        if let Asker::Http1(http1) = &asker {
+            // The process may have begun to drain since the request came.
+            request.context.keep_alive &= http1.has_pipelined() || !self.leaving.has_begun();
+        }
+        Some((asker, request))
+    }
+
+    /// Puts back a connection of HTTP/2. What its streams have to send leaves at the end of the
+    /// turn.
+    pub(super) fn put_http2(&mut self, http2: Box<Http2>) {
+        let socket = http2.socket();
+        self.clients.connections.put_http2(http2, self.site.http());
+        self.clients.connections.send_later(socket);
+    }
+
+    /// Puts back the connection of an exchange that stays open.
+    pub(super) fn put_asker(&mut self, asker: Asker) {
+        match asker {
+            Asker::Http1(http1) => self.put(http1),
+            Asker::Http2(http2, _) => self.put_http2(http2),
+        }
     }
 
     /// The last response of a connection is written. A client that asked for the end sends no more;
@@ -89,7 +134,8 @@ impl Turns {
         }
     }
 
-    /// Sends what was written in this client's turn. Returns false if the connection is broken.
+    /// Sends what was written in this client's turn. Returns false if the connection is broken, or
+    /// a response could not be written.
     pub(super) fn send_responses<I: Io>(
         &mut self,
         http1: &mut Http1,
@@ -99,7 +145,8 @@ impl Turns {
         cx.metrics.general.sent_bytes.add(out.len() as u64);
         let sent = http1.send(&out, cx.io);
         self.responder.give_back(out);
-        sent
+        let broken = self.responder.take_broken();
+        sent && !broken
     }
 
     /// Sends the response of a request that waited, and continues with what was pipelined behind

@@ -27,6 +27,7 @@ mod shown_topic;
 mod tests;
 mod tickets;
 mod topic;
+mod topic_commands;
 mod topic_ids;
 mod topic_log;
 mod topics;
@@ -267,15 +268,14 @@ impl Home {
                 topic,
                 ticket,
                 ends,
-            } => self.on_ends((index, topic), Round(ticket), Ok(ends), now, out),
+            } => self.on_ends(index, topic, Round(ticket), Ok(ends), now, out),
             Event::EndsFailed {
                 topic,
                 ticket,
                 error,
-            } => self.on_ends((index, topic), Round(ticket), Err(error), now, out),
+            } => self.on_ends(index, topic, Round(ticket), Err(error), now, out),
             Event::Started { read, .. }
             | Event::Batch { read, .. }
-            | Event::Unchanged { read }
             | Event::Undecodable { read, .. }
             | Event::OutOfRange { read, .. }
             | Event::Truncated { read, .. }
@@ -294,7 +294,8 @@ impl Home {
     /// The leaders of a topic have reported its ends, or can't.
     fn on_ends(
         &mut self,
-        (cluster, topic): (ClusterId, TopicHandle),
+        cluster: ClusterId,
+        topic: TopicHandle,
         round: Round,
         ends: Result<Vec<Offset>, KafkaError>,
         now: Now,

@@ -85,6 +85,14 @@ impl Partitions {
         self.all.iter().enumerate().all(at_end)
     }
 
+    /// Whether every partition has been read to its end.
+    pub(super) fn are_all_at_end(&self, order: &Order) -> bool {
+        let at_end = |(p, part): (usize, &Part)| {
+            part.loaded_at.is_some() && order.next(Partition(u32_of(p))) >= part.stable_end
+        };
+        self.all.iter().enumerate().all(at_end)
+    }
+
     /// Whether every partition is ordered up to the end that loading has to reach.
     pub(super) fn are_loaded(&self, order: &Order) -> bool {
         let loaded = |(p, part): (usize, &Part)| {

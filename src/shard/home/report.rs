@@ -45,7 +45,7 @@ impl Report<'_> {
 
     /// The checks of the topic and of its streams.
     pub(super) fn checks(&self, cluster: &ClusterHealth, now: Now) -> [Option<Check>; 2] {
-        let position = |partition| self.log?.position(partition);
+        let position = |partition| self.log?.position(partition, self.client);
         let reads = TopicReads {
             snapshot: self.snapshot,
             plan: self.plan,

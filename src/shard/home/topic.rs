@@ -10,7 +10,7 @@
 //! | [`Degraded`] | what projections of the topic lack |
 //! | [`Rereads`] | reads of records that slices had no room for |
 //! | [`History`] | catch-up reads and epoch checks of streams |
-//! | [`Commands`] | commands that wait for replies of the topic |
+//! | [`TopicCommands`] | commands that wait for replies of the topic, or for their append to it |
 //! | [`Counts`] | what is counted over all incarnations |
 //! | [`Topic`] | passes on what one of them learns and another must know |
 
@@ -35,6 +35,7 @@ use super::partitions::log_start;
 use super::report::Report;
 use super::rereads::{Rereads, reached};
 use super::shown_topic::{ShownTopic, ViewChange};
+use super::topic_commands::TopicCommands;
 use super::topic_ids::TopicIds;
 use super::topic_log::TopicLog;
 use crate::route::Refused;
@@ -59,13 +60,7 @@ pub(super) struct Topic {
     rereads: Rereads,
     history: History,
     counts: Counts,
-    /// Where the topic holds replies: the commands that wait for them.
-    commands: Option<Commands>,
-    /// Where the topic takes one-way commands: those that wait for their append. No topic holds
-    /// replies too. The table's index of replies stays empty.
-    one_way: Option<Commands>,
-    /// Steps that the tables of its replies have not seen. `None`: no strict route needs them.
-    unindexed: Option<Vec<Arc<Step>>>,
+    commands: TopicCommands,
 }
 
 impl Topic {
@@ -82,15 +77,6 @@ impl Topic {
             handle,
         };
         let streams_max = snapshot.config.settings.streams.streams_max;
-        let table = || {
-            let mut commands = Commands::new(&snapshot.config, handle, random.clone());
-            if plan.strict {
-                commands.index_unanswered(&snapshot.config);
-            }
-            commands
-        };
-        let commands = plan.holds_replies.then(table);
-        let one_way = plan.takes_one_way.then(table);
         Self {
             ids,
             is_read: plan.is_read(),
@@ -102,9 +88,7 @@ impl Topic {
             rereads: Rereads::new(ids),
             history: History::new(plan.encodings.clone(), streams_max),
             counts: Counts::default(),
-            commands,
-            one_way,
-            unindexed: plan.is_indexed().then(Vec::new),
+            commands: TopicCommands::new(plan, snapshot, handle, random),
         }
     }
 
@@ -153,12 +137,12 @@ impl Topic {
     /// The commands in flight that wait for the topic: for its replies, or for their append to it.
     /// `None`: none does.
     pub(super) fn commands(&self) -> Option<&Commands> {
-        self.commands.as_ref().or(self.one_way.as_ref())
+        self.commands.waiting()
     }
 
     /// Like [`Self::commands`], for a change.
     pub(super) fn commands_mut(&mut self) -> Option<&mut Commands> {
-        self.commands.as_mut().or(self.one_way.as_mut())
+        self.commands.waiting_mut()
     }
 
     /// Whether brokers accept what commands write to the topic.
@@ -222,9 +206,7 @@ impl Topic {
         let same_log = same_id && (same_policy && !outgrown || !plan.is_shared());
         // What shards keep of deletes stays as the topic's config was when it was opened: slices
         // and ids go by the same time, so a config that changed makes neither miss one.
-        if let Some(commands) = &mut self.commands {
-            commands.on_retention(&view);
-        }
+        self.commands.on_retention(&view);
         if !same_log {
             self.shown.on_cluster(cluster_id);
             if self.incarnation > 0 {
@@ -254,7 +236,7 @@ impl Topic {
         let Some(log) = &mut self.log else { return };
         let known = u32_of(log.parts().len());
         // A partition that was added is read from its start: no client has seen any of it.
-        let from = match &self.commands {
+        let from = match self.commands.of_replies() {
             _ if known > 0 => StartAt::At(Next::default()),
             _ if self.shown.is_cached(plan) => StartAt::Earliest,
             Some(commands) => since(commands.reply_window(), cx.now.wall),
@@ -301,9 +283,7 @@ impl Topic {
         self.rereads.stop(cx.client);
         let cached = self.shown.is_cached(plan);
         self.degraded.on_open(cached || plan.holds_replies);
-        if let Some(commands) = &mut self.commands {
-            commands.on_new_log(view, cx.client, cx.out);
-        }
+        self.commands.on_new_log(view, cx.client, cx.out);
         let streamed = self.is_streamed(plan);
         let incarnation = self
             .shown
@@ -358,14 +338,13 @@ impl Topic {
         }
         match read.lane {
             Lane::Replies | Lane::Streams => self.on_live_read(event, cx),
-            Lane::History => match &mut self.commands {
-                Some(commands) => commands.on_read(event, cx.client, cx.out),
-                None => {
-                    if let Some((history, mut at)) = self.history(cx) {
-                        history.on_read(event, &mut at);
-                    }
+            Lane::History => {
+                if let Some(event) = self.commands.on_read(event, cx.client, cx.out)
+                    && let Some((history, mut at)) = self.history(cx)
+                {
+                    history.on_read(event, &mut at);
                 }
-            },
+            }
             Lane::Again => self.on_read_again(event, cx),
         }
     }
@@ -396,12 +375,6 @@ impl Topic {
                 self.send(step, cx);
                 self.health.on_readable(read.partition);
                 self.on_batch(batch, next, cx);
-            }
-            Event::Unchanged { read } => {
-                let step = log.on_unchanged(read.partition, now);
-                let next = log.order().next(read.partition);
-                self.on_heard(read.partition, next, now.mono);
-                self.send(step, cx);
             }
             Event::Undecodable {
                 read,
@@ -439,7 +412,8 @@ impl Topic {
     /// Skips the oldest replies if memory is not sufficient for all. A cached topic is read whole.
     fn skip_old_replies(&mut self, cx: &mut HomeContext<'_>) {
         let whole = self.shown.is_cached(self.ids.plan(cx.snapshot));
-        if let (Some(commands), Some(log), false) = (&mut self.commands, &mut self.log, whole) {
+        let commands = self.commands.of_replies_mut();
+        if let (Some(commands), Some(log), false) = (commands, &mut self.log, whole) {
             for (partition, offset) in log.skip_to_fit(commands.offsets_max(), cx.client) {
                 commands.table.replies.on_skipped(partition, offset);
             }
@@ -448,9 +422,9 @@ impl Topic {
 
     /// A broker has responded for a partition that is read up to `next`, with or without records.
     fn on_heard(&mut self, partition: Partition, next: Offset, now: Instant) {
-        let position = self.log.as_ref().and_then(|log| log.position(partition));
-        if let Some(position) = position {
-            let end = position.high_watermark;
+        let parts = self.log.as_ref().map(TopicLog::parts);
+        if let Some(part) = parts.and_then(|parts| parts.get(partition.0 as usize)) {
+            let end = part.high_watermark;
             self.health.on_heard(partition, next, end, now);
         }
     }
@@ -558,15 +532,9 @@ impl Topic {
             let text = ": the log has nothing more that can't be decoded";
             self.note(Level::Info, text, cx);
         }
-        if let Some(unindexed) = &mut self.unindexed {
-            unindexed.push(step.clone());
-        }
         let live = self.is_live();
-        if let Some(commands) = &mut self.commands {
-            commands.apply(&step, live, cx.now, cx.out);
-            for text in commands.notices(cx.now) {
-                self.note(Level::Warn, &text, cx);
-            }
+        for text in self.commands.on_step(&step, live, cx.now, cx.out) {
+            self.note(Level::Warn, &text, cx);
         }
         if self.ids.plan(cx.snapshot).is_shared() {
             cx.to_projections(self.index(), || ProjectionMessage::Step(step.clone()));
@@ -604,14 +572,12 @@ impl Topic {
 
     /// Whether steps wait for the index of unanswered commands.
     pub(super) fn has_unindexed(&self) -> bool {
-        self.unindexed.as_ref().is_some_and(|it| !it.is_empty())
+        self.commands.has_unindexed()
     }
 
     /// Moves the steps that the index of unanswered commands has not seen to `steps`.
     pub(super) fn take_unindexed(&mut self, steps: &mut Vec<Arc<Step>>) {
-        if let Some(unindexed) = &mut self.unindexed {
-            steps.append(unindexed);
-        }
+        self.commands.take_unindexed(steps);
     }
 
     // What other shards send.
@@ -682,6 +648,7 @@ impl Topic {
     /// Handles the deadlines of health and history.
     pub(super) fn on_timeout(&mut self, cx: &mut HomeContext<'_>) {
         self.poll_health(cx);
+        self.make_quiet_step(cx);
         if let Some((history, mut at)) = self.history(cx) {
             history.on_timeout(&mut at);
         }
@@ -696,13 +663,12 @@ impl Topic {
         client: &mut Client,
         out: &mut Outbox,
     ) -> bool {
-        let commands = self.commands_mut();
-        commands.is_some_and(|it| it.on_time(now, expired, client, out))
+        self.commands.expire(now, expired, client, out)
     }
 
     /// When a deadline of the topic passes.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let commands = self.commands().and_then(Commands::next_deadline);
+        let commands = self.commands.next_deadline();
         let health = self.health.next_check();
         let own = [Some(health), self.history.next_deadline()];
         commands.into_iter().chain(own.into_iter().flatten()).min()
@@ -714,11 +680,12 @@ impl Topic {
         let full = self.degraded.is_full();
         let grown = self.log.as_ref().is_some_and(TopicLog::has_grown);
         let log = self.log.as_ref();
-        let position = |partition| log?.position(partition);
+        let client = &*cx.client;
+        let position = |partition| log?.position(partition, client);
         let reads = TopicReads {
             snapshot: cx.snapshot,
             plan,
-            client: cx.client,
+            client,
             handle: self.ids.handle,
             live: self.is_live(),
             paused: log.is_some_and(TopicLog::is_paused),
@@ -733,6 +700,15 @@ impl Topic {
         }
         self.log_line(line, cx.snapshot, cx.out);
         self.refill_if_room(cx);
+    }
+
+    /// A quiet topic makes a step now and then. It moves the time of the topic's ids to when
+    /// brokers last confirmed all of its partitions.
+    fn make_quiet_step(&mut self, cx: &mut HomeContext<'_>) {
+        if let (Some(log), Some(confirmed)) = (&mut self.log, self.health.confirmed()) {
+            let step = log.quiet_step_if_due(confirmed, cx.now);
+            self.send(step, cx);
+        }
     }
 
     /// Reads again what slices had no room for, if there is room now. Only while brokers answer:

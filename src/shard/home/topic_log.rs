@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::kafka::{Client, Event, Lane, ReadKey, StartAt};
 use crate::log::{Batch, Change, Next, Seq, Step};
 use crate::metrics::{PartitionStatus, ShardMetrics};
-use crate::model::{Instant, Now, Offset, Partition, ShardId, u32_of};
+use crate::model::{Instant, Now, Offset, Partition, ShardId, UnixMillis, u32_of};
 
 use super::health::ReadPosition;
 use super::loading::{Unread, skips};
@@ -92,7 +92,7 @@ impl TopicLog {
     }
 
     /// How far a partition is read.
-    pub(super) fn position(&self, partition: Partition) -> Option<ReadPosition> {
+    pub(super) fn position(&self, partition: Partition, client: &Client) -> Option<ReadPosition> {
         let part = self.parts.get(partition.0 as usize)?;
         Some(ReadPosition {
             next: self.order.next(partition),
@@ -101,6 +101,7 @@ impl TopicLog {
             log_start: part.log_start,
             stable_end: part.stable_end,
             high_watermark: part.high_watermark,
+            confirmed: client.confirmed(self.ids.read(self.lane, partition)),
         })
     }
 
@@ -252,12 +253,16 @@ impl TopicLog {
         Some(self.made(step, now))
     }
 
-    /// A broker reports nothing new in a partition. Every 10 s a step moves the time of a quiet
-    /// topic.
-    pub(super) fn on_unchanged(&mut self, partition: Partition, now: Now) -> Option<Arc<Step>> {
-        let next = self.order.next(partition);
-        let due = self.is_quiet(now) && self.is_at_end(partition, next);
-        due.then(|| self.quiet_step(now))
+    /// Makes a step that moves the time of a quiet topic, if none was made for 10 s. `confirmed`:
+    /// when brokers last confirmed all partitions, and so the time to which the step moves.
+    pub(super) fn quiet_step_if_due(&mut self, confirmed: Instant, now: Now) -> Option<Arc<Step>> {
+        let news = self.is_quiet(now) && confirmed > self.last_step;
+        if !news || !self.parts.are_all_at_end(&self.order) {
+            return None;
+        }
+        let age = i64::try_from(now.mono.since(confirmed).as_millis()).unwrap_or(i64::MAX);
+        let step = self.order.on_quiet(UnixMillis(now.wall.0 - age));
+        Some(self.made(step, now))
     }
 
     /// A broker reports where a partition's log starts. `None`: it has not moved.

@@ -5,8 +5,10 @@ use super::parser::parse;
 use crate::log::{Change, Cut, Next, Progress};
 use crate::model::{Etag, Instant, LeaderEpoch, Offset, Partition, ShardId};
 use crate::sse::{
-    CatchUpId, Need, PageCursor, PageEntry, Slow, StartFrom, StreamQuestion, WaitsAt,
+    CatchUpId, Delivery, Need, PAGE_PATIENCE, PageCursor, PageEntry, Slow, StartFrom,
+    StreamQuestion, WaitsAt,
 };
+use std::time::Duration;
 
 const NEW: LeaderEpoch = LeaderEpoch(Some(4));
 
@@ -197,7 +199,8 @@ fn pages_wait_in_order_and_count_until_their_socket_has_taken_them() {
         partition: Partition(0),
         offset: Offset(1),
     };
-    peer.feed.on_page(question, [entry].into_iter(), Some(next));
+    peer.feed
+        .on_page(question, [entry].into_iter(), Some(next), peer.now.mono);
     let held = peer.feed.page_bytes();
     assert!((3000..3200).contains(&held), "what it really takes: {held}");
     let mut pipe = Pipe {
@@ -226,4 +229,46 @@ fn pages_wait_in_order_and_count_until_their_socket_has_taken_them() {
         peer.feed.unsubscribe(exchange(slot));
     }
     assert_eq!((peer.feed.page_bytes(), peer.feed.len()), (0, 0));
+}
+
+/// Two sockets have a page. One takes a part of it and then nothing more.
+#[test]
+fn a_page_that_its_socket_does_not_take_ends_its_stream() {
+    let mut peer = Peer::new(settings(true), 0, cut(&[5]));
+    for slot in [0, 1] {
+        peer.subscribe(slot, StartFrom::Snapshot, None);
+    }
+    peer.pump(&mut Pipe::open());
+    let (etag, value) = (
+        Etag::from_position(TAG, Partition(0), Offset(0)),
+        [b'x'; 3000],
+    );
+    let entry = PageEntry {
+        key: b"a",
+        value: Some(&value),
+        etag: &etag,
+        partition: Partition(0),
+        offset: Offset(0),
+    };
+    while let Some(Need::Page { question, .. }) = peer.feed.next_page(PAGE_BYTES) {
+        peer.feed
+            .on_page(question, [entry].into_iter(), None, peer.now.mono);
+    }
+    let mut pipe = Pipe {
+        left: 4000,
+        ..Pipe::default()
+    };
+    peer.pump(&mut pipe);
+    assert!((3000..3200).contains(&peer.feed.page_bytes()), "of one");
+    let before = peer.now.mono.after(PAGE_PATIENCE - Duration::from_nanos(1));
+    peer.feed.end_overdue_pages(before);
+    assert!(!peer.feed.has_pending());
+    let due = peer.now.mono.after(PAGE_PATIENCE);
+    peer.feed.end_overdue_pages(due);
+    assert_eq!(peer.feed.page_bytes(), 0, "free at once");
+    pipe.left = usize::MAX;
+    pipe.take_all();
+    assert_eq!(peer.pump(&mut pipe), [(1, Delivery::Stalled)]);
+    let after = (pipe.take_all().len(), peer.feed.len());
+    assert_eq!(after, (0, 1), "no byte more, and the other stays");
 }

@@ -3,8 +3,8 @@
 use super::model::{EPOCH, Peer, Pipe, TAG, at, cut, set, settings};
 use super::parser::{Stream, parse};
 use crate::log::{Change, Cut, EventId, Next, Progress};
-use crate::model::{LeaderEpoch, Offset, Partition};
-use crate::sse::{Delivery, Need, Slow, StartFrom, StreamQuestion};
+use crate::model::{Etag, LeaderEpoch, Offset, Partition, ShardId};
+use crate::sse::{Delivery, Need, PageCursor, PageEntry, Slow, StartFrom, StreamQuestion};
 
 const OLD: LeaderEpoch = LeaderEpoch(Some(1));
 
@@ -132,4 +132,94 @@ fn one_that_is_ahead_is_looked_at_again_when_an_epoch_changes() {
     read(&mut peer);
     let (_, places) = asked(&mut peer).expect("another question");
     assert_eq!(places, ahead.iter().collect::<Vec<_>>());
+}
+
+/// A client of a compacted topic that is behind in partition 0 and ahead in partition 1, after the
+/// first of two pages. Then an election puts what it holds of partition 1 in doubt.
+fn interrupted() -> (Peer, Pipe, Cut) {
+    let mut peer = peer(true, &[5, 5]);
+    let id = held(&[(2, EPOCH), (9, EPOCH)]);
+    resume(&mut peer, &id);
+    let (question, _) = asked(&mut peer).expect("it is ahead");
+    peer.feed.on_epochs_checked(question, Some(&[]), peer.now);
+    let mut pipe = Pipe::open();
+    peer.pump(&mut pipe);
+    let (question, after) = page_wanted(&mut peer, &id);
+    assert_eq!(after, None);
+    page(&mut peer, question, 2, Some(SECOND_PAGE));
+    peer.pump(&mut pipe);
+    let new = held(&[(5, EPOCH), (7, LeaderEpoch(Some(4)))]);
+    peer.step(Change::Nothing, None, new);
+    peer.pump(&mut pipe);
+    (peer, pipe, id)
+}
+
+const SECOND_PAGE: PageCursor = PageCursor {
+    shard: ShardId(0),
+    partition: Partition(0),
+    offset: Offset(3),
+};
+
+/// The page that is wanted next: its question, and where it starts.
+fn page_wanted(peer: &mut Peer, since: &Cut) -> (StreamQuestion, Option<PageCursor>) {
+    match peer.next_need() {
+        Some(Need::Page {
+            question,
+            since: from,
+            below,
+            after,
+            ..
+        }) => {
+            assert_eq!((&from, below.get(Partition(0)).offset), (since, Offset(5)));
+            (question, after)
+        }
+        other => panic!("no page: {other:?}"),
+    }
+}
+
+/// Answers with a page of one record of partition 0.
+fn page(peer: &mut Peer, question: StreamQuestion, offset: u64, next: Option<PageCursor>) {
+    let (partition, offset) = (Partition(0), Offset(offset));
+    let etag = Etag::from_position(TAG, partition, offset);
+    let value = offset.0.to_string();
+    let entry = PageEntry {
+        key: b"a",
+        value: Some(value.as_bytes()),
+        etag: &etag,
+        partition,
+        offset,
+    };
+    peer.feed
+        .on_page(question, [entry].into_iter(), next, peer.now.mono);
+}
+
+#[test]
+fn pages_continue_after_an_election_if_the_log_has_what_the_client_holds() {
+    let (mut peer, mut pipe, id) = interrupted();
+    let (question, places) = asked(&mut peer).expect("a doubt");
+    assert_eq!(places, [(Partition(1), id.get(Partition(1)))]);
+    peer.feed.on_epochs_checked(question, Some(&[]), peer.now);
+    peer.pump(&mut pipe);
+    let (question, after) = page_wanted(&mut peer, &id);
+    assert_eq!(after, Some(SECOND_PAGE), "not the first again");
+    page(&mut peer, question, 3, None);
+    peer.pump(&mut pipe);
+    let stream = parse(&pipe.take_all());
+    let events: Vec<_> = stream.events().map(|it| it.data.clone()).collect();
+    assert_eq!(events, ["2", "3"], "each once");
+}
+
+#[test]
+fn pages_begin_again_after_an_election_that_has_cut_off_what_the_client_holds() {
+    let (mut peer, mut pipe, _) = interrupted();
+    let (question, _) = asked(&mut peer).expect("a doubt");
+    let end = held(&[(0, LeaderEpoch(None)), (7, EPOCH)]).get(Partition(1));
+    let ends = [(Partition(1), end)];
+    peer.feed.on_epochs_checked(question, Some(&ends), peer.now);
+    peer.pump(&mut pipe);
+    let (_, after) = page_wanted(&mut peer, &Cut::start());
+    assert_eq!(after, None);
+    let stream = parse(&pipe.take_all());
+    let events: Vec<_> = stream.events().map(|it| it.event.clone()).collect();
+    assert_eq!(events, ["message", "gap"]);
 }

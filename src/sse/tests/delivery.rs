@@ -342,7 +342,7 @@ fn every_offer_is_whole_frames_within_the_room() {
             partition: Partition(0),
             offset: Offset(record.offset),
         });
-        peer.feed.on_page(question, entries, None);
+        peer.feed.on_page(question, entries, None, peer.now.mono);
         drain(&mut peer, sink);
         assert_eq!(peer.feed.counts().page_entries, 40);
     };

@@ -146,7 +146,7 @@ impl World {
             };
             let client = &mut self.clients[next.slot as usize];
             match peer.feed.deliver(next, &mut client.pipe, peer.now) {
-                Delivery::Lagged | Delivery::Failed | Delivery::Closed => {
+                Delivery::Lagged | Delivery::Failed | Delivery::Stalled | Delivery::Closed => {
                     self.cut_off(next.slot as usize);
                 }
                 Delivery::Idle | Delivery::Full | Delivery::More => {}
@@ -284,7 +284,7 @@ impl World {
                 partition: Partition(*p as u32),
                 offset: Offset(r.offset),
             });
-        peer.feed.on_page(question, entries, next);
+        peer.feed.on_page(question, entries, next, peer.now.mono);
     }
 
     /// A shared catch-up read for all that wait, from the lowest of what they hold.

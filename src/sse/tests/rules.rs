@@ -133,7 +133,8 @@ fn a_position_without_an_event_has_the_same_id() {
             if compacted {
                 assert_eq!(parse(&pipe.take_all()).last_id(), None);
                 let (question, ..) = page_need(&mut peer);
-                peer.feed.on_page(question, std::iter::empty(), None);
+                peer.feed
+                    .on_page(question, std::iter::empty(), None, peer.now.mono);
                 peer.pump(&mut pipe);
             }
             let text = String::from_utf8(pipe.take_all()).expect("UTF-8");
@@ -173,7 +174,8 @@ fn every_start_says_where_it_is_with_an_event() {
             // Until its pages are complete, the client may start again.
             assert_eq!(stream.last_id(), stream.last_dispatched_id());
             let (question, ..) = page_need(&mut peer);
-            peer.feed.on_page(question, std::iter::empty(), None);
+            peer.feed
+                .on_page(question, std::iter::empty(), None, peer.now.mono);
             stream = read(&mut peer);
         }
         assert!(
@@ -312,9 +314,11 @@ fn a_snapshot_is_pages_then_an_id_then_the_window() {
         offset: Offset(2),
     };
     let first = [entry("b", Some("2"), 1, &etags[1])];
-    peer.feed.on_page(question, first.into_iter(), Some(next));
+    peer.feed
+        .on_page(question, first.into_iter(), Some(next), peer.now.mono);
     // A second answer, or an answer to another subscriber's question, changes nothing.
-    peer.feed.on_page(question, first.into_iter(), None);
+    peer.feed
+        .on_page(question, first.into_iter(), None, peer.now.mono);
     let stream = read(&mut peer);
     assert_eq!(said(&stream), [("message", "2")]);
     let part = etags[1].event_id_part();
@@ -331,7 +335,8 @@ fn a_snapshot_is_pages_then_an_id_then_the_window() {
         entry("c", None, 2, &etags[2]),
         entry("a", Some("4"), 3, &etags[3]),
     ];
-    peer.feed.on_page(question, last.into_iter(), None);
+    peer.feed
+        .on_page(question, last.into_iter(), None, peer.now.mono);
     let stream = read(&mut peer);
     assert_eq!(
         said(&stream),
@@ -353,7 +358,8 @@ fn a_snapshot_that_outlasts_the_window_goes_on_from_where_it_was() {
     let (question, _, below) = page_need(&mut peer);
     peer.record(0, "b", "2");
     peer.record(0, "c", "3");
-    peer.feed.on_page(question, std::iter::empty(), None);
+    peer.feed
+        .on_page(question, std::iter::empty(), None, peer.now.mono);
     assert_eq!(position_of(&read(&mut peer)), below);
     let (_, since, below_now) = page_need(&mut peer);
     assert_eq!((since, below_now), (below, cut(&[3])));
@@ -579,10 +585,10 @@ fn answers_to_a_subscriber_that_left_change_nothing() {
     assert_ne!(old, new);
     let etag = Etag::from_position(TAG, Partition(0), Offset(0));
     let one = [entry("a", Some("1"), 0, &etag)];
-    peer.feed.on_page(old, one.into_iter(), None);
+    peer.feed.on_page(old, one.into_iter(), None, peer.now.mono);
     assert_eq!(read(&mut peer).events().count(), 0);
     peer.feed.unsubscribe(exchange(1));
-    peer.feed.on_page(new, one.into_iter(), None);
+    peer.feed.on_page(new, one.into_iter(), None, peer.now.mono);
     assert_eq!((peer.feed.next_pending(), peer.feed.len()), (None, 0));
     assert_eq!(peer.next_need(), None);
 }
@@ -684,7 +690,8 @@ fn one_who_waits_for_history_hears_that_the_stream_lives() {
     assert_eq!(peer.pump(&mut pipe), [(0, Delivery::Idle)]);
     assert_eq!(pipe.bytes, b":\n\n");
     let (question, _, _) = page_need(&mut peer);
-    peer.feed.on_page(question, std::iter::empty(), None);
+    peer.feed
+        .on_page(question, std::iter::empty(), None, peer.now.mono);
     assert_eq!(cut_of(&read(&mut peer).blocks[0]), Some(cut(&[3])));
 }
 

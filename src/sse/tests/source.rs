@@ -22,23 +22,30 @@ fn states() -> Vec<Source> {
     vec![
         Source::Window,
         Source::Rejoining,
-        Source::Undecided,
-        Source::AwaitingEpochCheck,
+        Source::Undecided(None),
+        Source::Undecided(Some(changes())),
+        Source::AwaitingEpochCheck(None),
+        Source::AwaitingEpochCheck(Some(changes())),
         Source::AwaitingPage(changes()),
         Source::SendingPage(changes()),
         Source::AwaitingCatchUp,
         Source::AwaitingBlock(ID),
         Source::ReadingBlock(ID, 3),
         Source::Disconnecting,
+        Source::Stalled,
     ]
 }
 
 fn name(source: &Source) -> String {
     let text = format!("{source:?}");
-    text.split(|c: char| !c.is_alphanumeric())
-        .next()
-        .expect("a first part")
-        .to_owned()
+    let name = text.split(|c: char| !c.is_alphanumeric()).next();
+    let name = name.expect("a first part");
+    match source {
+        Source::Undecided(Some(_)) | Source::AwaitingEpochCheck(Some(_)) => {
+            format!("{name}, pages")
+        }
+        _ => name.to_owned(),
+    }
 }
 
 type Event = (&'static str, fn(&mut Source) -> bool);
@@ -53,6 +60,8 @@ fn events() -> Vec<Event> {
         ("on_window_reaches_back", Source::on_window_reaches_back),
         ("on_changes_needed", |it| it.on_changes_needed(changes())),
         ("on_catch_up_needed", Source::on_catch_up_needed),
+        ("on_changes_resumed", Source::on_changes_resumed),
+        ("on_cut_back", Source::on_cut_back),
         ("on_epoch_check_needed", Source::on_epoch_check_needed),
         ("on_diverged", Source::on_diverged),
         ("on_epochs_checked", Source::on_epochs_checked),
@@ -65,6 +74,7 @@ fn events() -> Vec<Event> {
         ("on_last_page", Source::on_last_page),
         ("on_page_failed", Source::on_page_failed),
         ("on_page_sent", Source::on_page_sent),
+        ("on_page_overdue", Source::on_page_overdue),
         ("on_joined", |it| it.on_joined(ID)),
         ("on_block", |it| it.on_block(ID)),
         ("on_frames_read", |it| it.on_frames_read(9)),
@@ -92,7 +102,7 @@ fn every_state_and_event() {
                 assert_eq!(name(&state), before, "{event} changes what it refuses");
                 "-".to_owned()
             };
-            writeln!(table, "    {before:<18} => {after}").expect("a String takes all");
+            writeln!(table, "    {before:<25} => {after}").expect("a String takes all");
         }
     }
     insta::assert_snapshot!(table);

@@ -105,6 +105,14 @@ impl Browser {
         self.call("Page.setBypassCSP", json!({"enabled": true}));
     }
 
+    /// Accepts any certificate, such as a test makes for itself.
+    pub fn ignore_certificates(&mut self) {
+        self.call(
+            "Security.setIgnoreCertificateErrors",
+            json!({"ignore": true}),
+        );
+    }
+
     /// Evaluates a JavaScript expression, awaiting promises, and returns its value.
     pub fn eval(&mut self, expression: &str) -> Value {
         let params = json!({"expression": expression, "awaitPromise": true, "returnByValue": true});

@@ -1,6 +1,6 @@
 //! The demo as a new user sees it: one command, three lines to try, a page in a real browser.
 
-mod browser;
+pub mod browser;
 mod cutter;
 mod module;
 mod page;

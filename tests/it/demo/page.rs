@@ -306,11 +306,16 @@ fn a_thousand_watchers_miss_nothing() {
     let mut browser = Browser::start();
     browser.open(demo.field("page"));
     wait_live(&mut browser);
+    let places = "JSON.stringify([story, watchers, ana, p99, rate].map(it => { \
+                    const at = it.getBoundingClientRect(); \
+                    return [at.x, at.y, at.width, at.height]; }))";
+    let before = browser.eval(places);
     press(&mut browser, "watch");
     let connected = "watchers.dataset.connected === '1000'";
     browser.wait_for(connected);
     browser.wait_for("p50.textContent.endsWith(' ms') && p99.textContent.endsWith(' ms')");
     browser.wait_for("cpu.textContent.endsWith(' µs')");
+    assert_eq!(browser.eval(places), before, "nothing moves");
     press(&mut browser, "kill-2");
     browser.wait_for("story.dataset.nothingMissed === 'true'");
     browser.wait_for(connected);

@@ -341,3 +341,67 @@ fn clients_need_a_certificate_of_an_authority_that_the_config_names() {
         assert!(get(Some(&foreign)).is_err(), "{auth}");
     }
 }
+
+/// Streams, idle connections and HTTP/2 connections of a client whose authority is removed are
+/// closed. Others stay, and a ticket is no way back.
+#[test]
+fn a_removed_authority_closes_its_connections() {
+    let (authority, other, folder) = (Authority::new(), Authority::new(), Folder::new());
+    folder.certificate("own", &authority.sign(&["localhost"]));
+    folder.write(
+        "clients.pem",
+        &format!("{}{}", authority.pem(), other.pem()),
+    );
+    let app = App::new(development());
+    let more = format!(
+        "client_ca = \"{}\"\nclient_auth = \"optional\"\n",
+        folder.path("clients.pem").display()
+    );
+    let gateway = app.gateway_with(2, &folder.table(&more));
+    let address = gateway.tls_address();
+    let (kept, removed) = (authority.sign(&["till"]), other.sign(&["till"]));
+    let stream = |client: &Arc<ClientConfig>| {
+        let stream = handshake(address, client, "localhost").expect("trusted");
+        let connection = Connection::over(Box::new(stream));
+        let mut events = Events::over(connection, Request::get("/events/live"));
+        events.wait_for_id();
+        events
+    };
+    let [without, with, gone] = [None, Some(&kept), Some(&removed)].map(|it| authority.client(it));
+    let mut staying = [&without, &with].map(stream);
+    let mut ending: Vec<_> = (0..20).map(|_| stream(&gone)).collect();
+    let mut idle = handshake(address, &gone, "localhost").expect("trusted");
+    folder.write("clients.pem", authority.pem());
+    wait("the authorities are renewed", || {
+        gateway.metric("sluicegate_tls_renewals_total", "") == 1.0
+    });
+    let renewed = Instant::now();
+    for events in &mut ending {
+        assert_eq!(events.next_within(Duration::from_secs(20)), None);
+        assert!(events.ended());
+    }
+    let closed = std::io::Read::read(&mut idle, &mut [0; 16]);
+    assert!(matches!(closed, Ok(0) | Err(_)), "{closed:?}");
+    let took = renewed.elapsed();
+    println!("20 streams of a removed authority were closed {took:?} after the renewal");
+    let revoked = gateway.metric("sluicegate_streams_ended_total", "revoked");
+    assert_eq!(revoked, 20.0);
+    app.produce(&app.events).partition(0).values(["still here"]);
+    for events in &mut staying {
+        assert_eq!(events.next().data, "still here");
+    }
+    // The client has a ticket of its earlier session.
+    assert!(
+        handshake_and_ask(address, &gone).is_err(),
+        "a ticket is no way around"
+    );
+    assert!(handshake_and_ask(address, &with).is_ok());
+}
+
+fn handshake_and_ask(address: SocketAddr, client: &Arc<ClientConfig>) -> std::io::Result<()> {
+    let answer = try_get(address, client)?;
+    if answer.is_empty() {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(())
+}

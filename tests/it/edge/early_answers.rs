@@ -87,6 +87,8 @@ fn early() -> Vec<(&'static str, Vec<u8>, u16)> {
 
 fn gateway() -> Gateway {
     let app = App::new(development());
+    app.produce(&app.items)
+        .keyed([("secret", "a smuggled answer"), ("next", "the next answer")]);
     let settings = "[http]\nbody_bytes_max = \"64KiB\"\nhead_timeout = \"100ms\"\n\
                     body_timeout = \"100ms\"\n";
     app.gateway_with(1, settings)
@@ -149,4 +151,67 @@ fn a_connection_with_an_early_answer_does_not_stay() {
     end_after_the_answer(&mut connection, "no request", 400);
     gateway.wait_admin("/status", |_| gateway.status_sum("connections") == 0);
     drop(connection);
+}
+
+/// Reads all answers to the end of the connection.
+fn answers(connection: &mut Connection, what: &str) -> Vec<(u16, String)> {
+    let mut all = Vec::new();
+    loop {
+        match connection.try_more(Instant::now() + PATIENCE) {
+            Ok(true) => {}
+            Ok(false) => break,
+            // Behind the answer, a reset is an end.
+            Err(said) => {
+                assert!(said.contains("reset"), "{what}: {said}");
+                break;
+            }
+        }
+    }
+    let bytes = connection.take_ahead();
+    let text = String::from_utf8(bytes).expect("answers are text here");
+    for part in text.split("HTTP/1.1 ").skip(1) {
+        let status = part.get(..3).and_then(|it| it.parse().ok());
+        all.push((status.expect("a status"), part.to_owned()));
+    }
+    all
+}
+
+/// RFC 9112 9.3 and 11.2, Pingora's CVE-2025-4366: whatever the body is and however it was cut, a
+/// byte of it is never read as a request, and nothing behind an early answer is served.
+#[test]
+fn no_byte_behind_an_early_answer_is_read_as_a_request() {
+    let gateway = gateway();
+    let smuggled = b"GET /items/secret HTTP/1.1\r\nHost: a\r\n\r\n";
+    let next = b"GET /items/next HTTP/1.1\r\nHost: a\r\n\r\n";
+    let bodies: [(&str, Vec<u8>); 3] = [
+        ("no body", Vec::new()),
+        ("a request as the body", smuggled.to_vec()),
+        ("many requests as the body", smuggled.repeat(500)),
+    ];
+    let mut runs = 0;
+    // A request that asks before it sends its body is answered like any other if the body comes
+    // without being asked for.
+    let early = early().into_iter();
+    let early = early.filter(|(what, _, status)| *status != 408 && !what.contains("before"));
+    for (what, request, status) in early {
+        for (kind, body) in &bodies {
+            let all = [&request[..], body, next].concat();
+            // Whole, then cut at every position of the request and just behind it.
+            let cuts =
+                (0..request.len() + 4).filter(|at| *at == 0 || request.len() < 400 || at % 97 == 0);
+            for at in cuts {
+                let mut connection = gateway.connect();
+                let (one, two) = all.split_at(at);
+                connection.send(one);
+                connection.send(two);
+                let what = format!("{what}, {kind}, cut at {at}");
+                let answers = answers(&mut connection, &what);
+                let statuses: Vec<u16> = answers.iter().map(|(status, _)| *status).collect();
+                assert_eq!(statuses, [status], "{what}: {answers:?}");
+                assert!(!answers[0].1.contains("smuggled"), "{what}");
+                runs += 1;
+            }
+        }
+    }
+    println!("early answers x unread bodies x a pipelined request x cuts: {runs} connections");
 }

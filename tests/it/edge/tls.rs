@@ -30,13 +30,13 @@ fn connect(address: SocketAddr, client: &Arc<ClientConfig>) -> Connection {
 }
 
 /// A certificate for `localhost`, in files, and a client that trusts it.
-struct Identity {
+pub(super) struct Identity {
     folder: tempfile::TempDir,
     client: Arc<ClientConfig>,
 }
 
 impl Identity {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let made =
             rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
         let folder = tempfile::tempdir().expect("a folder");
@@ -59,7 +59,7 @@ impl Identity {
     }
 
     /// The table `[tls]` with additional settings.
-    fn settings(&self, more: &str) -> String {
+    pub(super) fn settings(&self, more: &str) -> String {
         let folder = self.folder.path().display();
         format!(
             "[tls]\nlisten = [\"127.0.0.1:0\"]\ncertificate = \"{folder}/cert.pem\"\n\
@@ -68,7 +68,7 @@ impl Identity {
     }
 
     /// The first bytes that a client sends.
-    fn client_hello(&self) -> Vec<u8> {
+    pub(super) fn client_hello(&self) -> Vec<u8> {
         let mut hello = Vec::new();
         let mut session = self.session();
         session.write_tls(&mut hello).expect("memory");

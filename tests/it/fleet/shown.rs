@@ -131,14 +131,7 @@ impl Streams {
             if let Some(value) = value {
                 let (connection, last) = seen.entry(key.clone()).or_default();
                 if *connection == event.connection {
-                    // If an election puts what a client holds in doubt within the pages of
-                    // *changes*, the pages begin again, as after a reconnect: the id of a page's
-                    // event does not hold its record. Live events never come twice.
-                    let again = self.unclean && value == *last && !place_of(event).is_held;
-                    assert!(
-                        value > *last || again,
-                        "client {number}: {key} goes back to {value}"
-                    );
+                    assert!(value > *last, "client {number}: {key} goes back to {value}");
                 }
                 (*connection, *last) = (event.connection, value);
             }

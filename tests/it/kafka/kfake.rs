@@ -53,7 +53,7 @@ fn kfake() -> Option<&'static Ground> {
 }
 
 /// The Go toolchain that `tests/setup` has fetched, or the machine's own.
-fn go() -> PathBuf {
+pub fn go() -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
     let fetched = cache

@@ -22,6 +22,11 @@ use super::writes::{WriteHealth, without_leader};
 /// it: longer than an election takes.
 const SILENT: Duration = Duration::from_secs(10);
 
+/// How often a topic is judged at least, since its quiet steps depend on it.
+const CHECK_EVERY: Duration = Duration::from_secs(10);
+/// How often a stale topic is judged: no event reports that a broker confirms it again.
+const STALE_CHECK_EVERY: Duration = Duration::from_millis(100);
+
 /// The health of one topic. The topic reports what its reads and the cluster's metadata bring; it
 /// calls [`Self::poll`] once [`Self::next_check`] is reached.
 #[derive(Debug, Default)]
@@ -49,7 +54,8 @@ struct PartitionHealth {
     failed: Option<Box<str>>,
     /// The same reason, if only an operator can end it.
     denied: Option<Denial>,
-    /// When a broker last responded for it.
+    /// When a broker last responded for it. [`TopicHealth::poll`] adds what the client knows of
+    /// idle partitions.
     heard: Instant,
     staleness: Staleness,
 }
@@ -66,6 +72,8 @@ pub(in crate::shard::home) struct ReadPosition {
     pub(in crate::shard::home) log_start: Offset,
     pub(in crate::shard::home) stable_end: Offset,
     pub(in crate::shard::home) high_watermark: Offset,
+    /// When a broker last confirmed that nothing has changed since the last event of the read.
+    pub(in crate::shard::home) confirmed: Option<Instant>,
 }
 
 /// The state of a topic's reads, for one call.
@@ -98,6 +106,27 @@ impl PartitionHealth {
             denied: None,
             heard: now,
             staleness: Staleness::since(now),
+        }
+    }
+
+    /// When a broker last responded for a partition at this position.
+    fn heard(&self, position: &ReadPosition) -> Instant {
+        position
+            .confirmed
+            .map_or(self.heard, |at| self.heard.max(at))
+    }
+
+    /// Takes what the client knows of a partition without events.
+    fn on_position(&mut self, position: &ReadPosition) {
+        let heard = self.heard(position);
+        if heard > self.heard {
+            self.heard = heard;
+            let ReadPosition {
+                next,
+                high_watermark,
+                ..
+            } = *position;
+            self.staleness.confirm(next, high_watermark, heard);
         }
     }
 }
@@ -210,6 +239,12 @@ impl TopicHealth {
         }
     }
 
+    /// When brokers last confirmed all partitions, as of the last [`Self::poll`]. `None`: none is
+    /// read.
+    pub(in crate::shard::home) fn confirmed(&self) -> Option<Instant> {
+        self.partitions.iter().map(|it| it.heard).min()
+    }
+
     /// Something has happened that [`Self::poll`] must look at by `at`.
     pub(in crate::shard::home) fn check_by(&mut self, at: Instant) {
         self.check_at = self.check_at.min(at);
@@ -232,13 +267,23 @@ impl TopicHealth {
         if now < self.check_at {
             return None;
         }
+        for (partition, health) in (0..).map(Partition).zip(&mut self.partitions) {
+            if let Some(position) = (reads.position)(partition) {
+                health.on_position(&position);
+            }
+        }
         let fresh_for = fresh_for(&reads.snapshot.config.settings);
         let oldest = self.partitions.iter().map(|it| it.staleness.as_of()).min();
         let oldest = oldest.filter(|_| reads.live);
         let stale_since = oldest.filter(|&oldest| now.since(oldest) >= fresh_for);
-        // The next partition to become stale does so then at the earliest.
-        let from = oldest.filter(|_| stale_since.is_none()).unwrap_or(now);
-        self.check_at = from.after(fresh_for);
+        self.check_at = match stale_since {
+            Some(_) => now.after(STALE_CHECK_EVERY),
+            // The next partition to become stale does so then at the earliest.
+            None => oldest
+                .unwrap_or(now)
+                .after(fresh_for)
+                .min(now.after(CHECK_EVERY)),
+        };
         let standing = Standing {
             stale_since,
             blocked: self.blocked(reads.plan).filter(|_| !reads.live),
@@ -403,7 +448,7 @@ impl TopicHealth {
         let stalled = self.stalled(reads, fresh_for);
         let position = (reads.position)(partition).unwrap_or_default();
         stalled.unwrap_or_else(|| {
-            if reads.now.mono.since(health.heard) < fresh_for {
+            if reads.now.mono.since(health.heard(&position)) < fresh_for {
                 format!(
                     "partition {} is read {} offsets behind its end",
                     partition.0,
@@ -424,7 +469,8 @@ impl TopicHealth {
         self.published.stale_since?;
         let (partition, health) = self.stalest()?;
         let position = (reads.position)(partition).unwrap_or_default();
-        let responds = health.failed.is_none() && reads.now.mono.since(health.heard) < fresh_for;
+        let silent_for = reads.now.mono.since(health.heard(&position));
+        let responds = health.failed.is_none() && silent_for < fresh_for;
         (responds && position.next >= position.stable_end).then(|| {
             format!(
                 "partition {} is held back by a transaction that has been open since before \
@@ -449,7 +495,7 @@ impl TopicHealth {
                 return Some(why.to_string());
             }
             let position = (reads.position)(partition).unwrap_or_default();
-            (position.loaded_at.is_none() && silent(health.heard)).then(|| {
+            (position.loaded_at.is_none() && silent(health.heard(&position))).then(|| {
                 format!(
                     "partition {}: nobody leads it, or its leader does not answer; bring its \
                      replicas back",
