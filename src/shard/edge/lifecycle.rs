@@ -71,8 +71,8 @@ impl Edge {
         self.turns.load(Site::new(snapshot));
     }
 
-    /// Accepts TLS clients with this from now on. Open connections keep what they began with, except
-    /// those of clients whose certificate is not trusted any more: they are closed.
+    /// Accepts TLS clients with this from now on. Open connections keep what they began with,
+    /// except those of clients whose certificate is not trusted any more: they are closed.
     pub(in crate::shard) fn set_acceptor(&mut self, acceptor: Acceptor, now: Instant) {
         self.listeners.set_acceptor(acceptor);
         let tls = &self.turns.site.snapshot.config.settings.tls;
