@@ -5,13 +5,17 @@
 mod cpus;
 mod descriptors;
 mod healthcheck;
+mod listen_addresses;
 mod listeners;
+mod live;
 mod readiness;
 mod renewal;
 mod schemas;
 mod security;
 mod server_tls;
+mod start_lines;
 mod stderr;
+mod tap_lines;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -40,7 +44,11 @@ use crate::sys::{allowed_cpus, descriptor_limit, descriptors_allowed, raise_desc
 use crate::tls::TlsError;
 
 pub use healthcheck::healthcheck;
+pub use listen_addresses::foreign_addresses;
+pub use live::{LiveError, LiveReport, ask_clusters, create_topics, tap};
+pub use start_lines::log_start;
 pub use stderr::{flush_log, print_stderr, start_log};
+pub use tap_lines::tap_line;
 
 use cpus::Placement;
 use descriptors::{Crowding, Descriptors};

@@ -6,7 +6,7 @@ use rskafka::client::ClientBuilder;
 use rskafka::client::partition::{Compression, OffsetAt, UnknownTopicHandling};
 use rskafka::record::Record;
 use sluicegate::config::BrokerAddress;
-use sluicegate::control::{TopicSpec, ensure_topics};
+use sluicegate::control::{BrokerSecurity, TopicSpec, ensure_topics};
 use sluicegate::model::TopicName;
 
 use crate::{RECORDS, WARM_UP};
@@ -32,7 +32,8 @@ pub(crate) fn create_topic(bootstrap: &str, topic: &str) {
         configs: Vec::new(),
     };
     let (brokers, specs) = ([broker], [spec]);
-    let made = ensure_topics(&brokers, &specs, Duration::from_secs(30));
+    let plaintext = BrokerSecurity::default();
+    let made = ensure_topics(&brokers, &plaintext, &specs, Duration::from_secs(30));
     block_on(made).expect("a topic");
 }
 

@@ -162,7 +162,10 @@ pub(super) fn serve(
         ApiKey::OffsetForLeaderEpoch => {
             head.plain(frame, |q| cluster.offsets(ctx).offsets_for_epochs(q))
         }
-        ApiKey::Metadata => head.plain(frame, |q| cluster.metadata(ctx).metadata(q)),
+        ApiKey::Metadata => head.plain(frame, |q| {
+            cluster.create_asked(q);
+            cluster.metadata(ctx).metadata(q)
+        }),
         ApiKey::FindCoordinator => {
             head.plain(frame, |q| cluster.transactions(ctx).find_coordinator(q))
         }

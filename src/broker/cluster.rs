@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use kafka_protocol::messages::MetadataRequest;
+
 use super::Settings;
 use super::admin::AdminApi;
 use super::configs::ConfigsApi;
@@ -16,10 +18,11 @@ use super::groups::Groups;
 use super::metadata::MetadataApi;
 use super::nodes::Nodes;
 use super::offsets::OffsetsApi;
-use super::planned_faults::PlannedFaults;
+use super::planned_faults::{PlannedFaults, Right};
 use super::produce::ProduceApi;
 use super::store::Store;
-use super::topic_admin::TopicAdmin;
+use super::topic_admin::{NewTopic, TopicAdmin};
+use super::topic_config::TopicConfig;
 use super::transactions::TransactionApi;
 use crate::model::{FastRandom, Instant, Now};
 
@@ -58,6 +61,32 @@ impl Cluster {
             random,
             upkeep_due: None,
             settings,
+        }
+    }
+
+    /// Creates the topics that a Metadata request names and allows to be created. A topic that
+    /// can't be created stays unknown, and the response says so.
+    pub(super) fn create_asked(&mut self, request: &MetadataRequest) {
+        let Some(partitions) = self.settings.auto_create_partitions else {
+            return;
+        };
+        if !request.allow_auto_topic_creation {
+            return;
+        }
+        let named = request.topics.iter().flatten();
+        for name in named.filter_map(|topic| topic.name.as_ref()) {
+            if self.store.topics().get(name).is_some() || self.faults.denies(name, Right::Describe)
+            {
+                continue;
+            }
+            let topic = NewTopic {
+                name: name.to_string(),
+                partitions,
+                replication: 0,
+                assignment: Vec::new(),
+                config: TopicConfig::default(),
+            };
+            let _refused = self.topic_admin().create(topic);
         }
     }
 

@@ -1,4 +1,5 @@
-//! Metadata: nodes, topics, leaders. Topics are never created by asking for them.
+//! Metadata: nodes, topics, leaders. With `Settings::auto_create_partitions`, a client that allows
+//! it creates a topic by asking for it.
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;

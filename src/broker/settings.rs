@@ -27,6 +27,9 @@ pub struct Settings {
     pub fetch_sessions: bool,
     /// The product that the broker imitates: API versions and behaviour.
     pub profile: Profile,
+    /// Partitions of a topic that a client's Metadata request creates, if the client allows it
+    /// (`allow_auto_topic_creation`). `None`: such a topic is not created.
+    pub auto_create_partitions: Option<u32>,
     /// The cluster's id. By default it is the same for every development broker, so that a client
     /// accepts a restarted broker at the same address as the same cluster, with its topics
     /// re-created.
@@ -63,6 +66,7 @@ impl Default for Settings {
             cut_responses: true,
             fetch_sessions: true,
             profile: Profile::Kafka43,
+            auto_create_partitions: None,
             cluster_id: Self::CLUSTER_ID.to_owned(),
         }
     }

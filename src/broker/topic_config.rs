@@ -132,6 +132,13 @@ pub(super) struct TopicConfig {
     pub retention_ms: i64,
 }
 
+/// Kafka's defaults, with no key set.
+impl Default for TopicConfig {
+    fn default() -> Self {
+        Self::read(BTreeMap::new())
+    }
+}
+
 impl TopicConfig {
     /// Reads a configuration from the keys that are set.
     ///

@@ -52,13 +52,43 @@ pub enum Invocation {
     Check {
         /// Where the config comes from.
         config: CommandLine,
-        /// `--no-kafka`: check only what needs no broker.
-        no_kafka: bool,
+        /// `--live`: also ask the brokers.
+        live: bool,
         /// The format of the report.
         output: Output,
     },
-    /// `routes`: list the routes of a config.
-    Routes(CommandLine, Output),
+    /// `dev`: start the development broker with the topics of the config, and serve.
+    Dev {
+        /// Where the config comes from.
+        config: CommandLine,
+        /// Partitions of each topic.
+        partitions: u32,
+    },
+    /// `topics`: list the topics that the config needs, or create them.
+    Topics {
+        /// Where the config comes from.
+        config: CommandLine,
+        /// What to do about missing topics.
+        action: TopicsAction,
+        /// The format of the list.
+        output: Output,
+    },
+    /// `tap`: print the records of a topic as they pass.
+    Tap {
+        /// Where the config comes from.
+        config: CommandLine,
+        /// What to print.
+        tap: TapArgs,
+    },
+    /// `routes`: list the routes of a config, with a curl line for each.
+    Routes {
+        /// Where the config comes from.
+        config: CommandLine,
+        /// `--explain METHOD PATH`: report which route a request matches, and why.
+        explain: Option<(String, String)>,
+        /// The format of the list.
+        output: Output,
+    },
     /// `config show`: print each setting and where its value came from.
     Config(CommandLine, Output),
     /// `healthcheck`: ask a running gateway whether it is ready.
@@ -72,22 +102,107 @@ pub enum Invocation {
     Version,
 }
 
+/// What `topics` does about topics that the cluster does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TopicsAction {
+    /// Lists every topic with what the config needs and what the cluster has.
+    List,
+    /// Creates the topics that do not exist.
+    Create(NewTopics),
+    /// Prints the commands of `kafka-topics.sh` that would create them. No broker is asked.
+    Print(NewTopics),
+}
+
+/// What `tap` prints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TapArgs {
+    /// A topic, or a stream by its name.
+    pub name: String,
+    /// Where to begin: -N for the last N offsets of each partition, N for that offset.
+    pub from: i64,
+    /// How many records. `None`: until a signal.
+    pub count: Option<u64>,
+    /// Whether keys, headers and values are printed.
+    pub payload: bool,
+    /// The format of each record.
+    pub output: Output,
+}
+
+/// The size of topics that `topics --create` creates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewTopics {
+    /// Partitions of each topic.
+    pub partitions: u32,
+    /// Replicas of each partition. `None`: the cluster's default.
+    pub replication: Option<u16>,
+}
+
+/// Partitions of a new topic, unless `--partitions` says otherwise.
+const PARTITIONS_DEFAULT: &str = "3";
+
 /// The command line of this room. `main.rs` adds the subcommands of other rooms, such as `demo`.
 #[must_use]
 pub fn command() -> clap::Command {
     let check = config_command("check", "Say everything that is wrong with a config")
         .long_about(
-            "Say everything that is wrong with a config, at once.\n\nThis is the static half: \
-             syntax, references, limits, the memory sum, and the files and secrets that it names. \
-             `run` refuses nothing else before it opens a socket. Brokers are not asked yet.",
+            "Say everything that is wrong with a config, at once: syntax, references, limits, the \
+             memory sum, and the files and secrets that it names. `run` rejects nothing else \
+             before it opens a socket.\n\nWith `--live` the brokers are asked too: whether they \
+             are reachable, whether the topics exist and fit their routes, and whether this user \
+             may read and write them. Nothing is written.",
         )
         .arg(
-            Arg::new("no-kafka")
-                .long("no-kafka")
+            Arg::new("live")
+                .long("live")
                 .action(ArgAction::SetTrue)
-                .help("Check only what can be known without asking brokers"),
+                .help("Also ask the brokers: topics, policies, partitions, rights"),
         )
         .arg(output());
+    let dev = config_command(
+        "dev",
+        "Serve with a development broker that has the config's topics",
+    )
+    .long_about(
+        "Start a development broker at the address of `kafka.bootstrap`, create the topics \
+             that the config names, and serve, all in this process.\n\nThe broker is in memory: \
+             nothing is kept, and it is not for production. Other Kafka clients may use it, and \
+             create further topics by using them.",
+    )
+    .arg(partitions());
+    let topics = config_command("topics", "List or create the topics that a config needs")
+        .arg(
+            Arg::new("create")
+                .long("create")
+                .action(ArgAction::SetTrue)
+                .help("Create the topics that do not exist"),
+        )
+        .arg(
+            Arg::new("dry-run")
+                .long("dry-run")
+                .action(ArgAction::SetTrue)
+                .help("Print the kafka-topics.sh commands instead; no broker is asked"),
+        )
+        .arg(partitions())
+        .arg(
+            Arg::new("replication")
+                .long("replication")
+                .value_name("N")
+                .value_parser(clap::value_parser!(u16).range(1..=100))
+                .help("Replicas of each partition [default: the cluster's]"),
+        )
+        .arg(output());
+    let routes = config_command(
+        "routes",
+        "List the routes of a config, with a curl line for each",
+    )
+    .arg(
+        Arg::new("explain")
+            .long("explain")
+            .num_args(2)
+            .value_names(["METHOD", "PATH"])
+            .help("Report which route a request matches, and why"),
+    )
+    .arg(output());
     clap::Command::new("sluicegate")
         .about("Kafka behind plain HTTP: commands, queries and Server-Sent Events")
         .version(env!("CARGO_PKG_VERSION"))
@@ -95,8 +210,11 @@ pub fn command() -> clap::Command {
         .max_term_width(100)
         .arg(color())
         .subcommand(config_command("run", "Serve"))
+        .subcommand(dev)
         .subcommand(check)
-        .subcommand(config_command("routes", "List the routes of a config").arg(output()))
+        .subcommand(routes)
+        .subcommand(topics)
+        .subcommand(tap())
         .subcommand(
             clap::Command::new("config")
                 .about("Look at a config")
@@ -123,9 +241,9 @@ pub fn short_help() -> String {
     "sluicegate puts Kafka behind plain HTTP: commands, queries and Server-Sent Events.\n\n\
      Try first:\n  \
      sluicegate demo                         everything in one process, with a page to click on\n  \
-     sluicegate run --config gateway.toml    serve your own topics\n\n\
-     Also: check, routes, config show, healthcheck, version. `sluicegate COMMAND --help` says \
-     more.\n"
+     sluicegate init                         write a config and a service of your own\n\n\
+     Then: dev, run, check, routes, topics, tap, config show, healthcheck, version.\n\
+     `sluicegate COMMAND --help` says more.\n"
         .to_owned()
 }
 
@@ -139,10 +257,27 @@ impl Invocation {
             "run" => Self::Run(CommandLine::from_matches(matches)),
             "check" => Self::Check {
                 config: CommandLine::from_matches(matches),
-                no_kafka: matches.get_flag("no-kafka"),
+                live: matches.get_flag("live"),
                 output: output_of(matches),
             },
-            "routes" => Self::Routes(CommandLine::from_matches(matches), output_of(matches)),
+            "dev" => Self::Dev {
+                config: CommandLine::from_matches(matches),
+                partitions: partitions_of(matches),
+            },
+            "topics" => Self::Topics {
+                config: CommandLine::from_matches(matches),
+                action: topics_action(matches),
+                output: output_of(matches),
+            },
+            "tap" => Self::Tap {
+                config: CommandLine::from_matches(matches),
+                tap: tap_args(matches),
+            },
+            "routes" => Self::Routes {
+                config: CommandLine::from_matches(matches),
+                explain: explain_of(matches),
+                output: output_of(matches),
+            },
             "config" => {
                 let (_, matches) = matches.subcommand()?;
                 Self::Config(CommandLine::from_matches(matches), output_of(matches))
@@ -166,7 +301,8 @@ impl CommandLine {
                 flags.push((setting.key, values.join(",")));
             }
         }
-        let file = matches.get_one::<PathBuf>("config").cloned();
+        let named = matches.get_one::<PathBuf>("config");
+        let file = named.or(matches.get_one::<PathBuf>("file")).cloned();
         Self { file, flags }
     }
 
@@ -215,8 +351,28 @@ fn read(path: PathBuf) -> Result<ConfigFile, String> {
     if about.len() > FILE_BYTES_MAX as u64 {
         return Err(refused(&format!("it has more than {FILE_BYTES_MAX} bytes")));
     }
-    let text = std::fs::read_to_string(&path).map_err(|error| refused(&error))?;
-    Ok(ConfigFile { name, text })
+    let bytes = std::fs::read(&path).map_err(|error| refused(&error))?;
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(ConfigFile { name, text }),
+        Err(error) => Err(not_utf8(&name, &error)),
+    }
+}
+
+/// Names the place of the first byte that is not UTF-8.
+fn not_utf8(name: &str, error: &std::string::FromUtf8Error) -> String {
+    let valid = error.utf8_error().valid_up_to();
+    let (before, rest) = error.as_bytes().split_at(valid);
+    if before.is_empty() && (rest.starts_with(&[0xff, 0xfe]) || rest.starts_with(&[0xfe, 0xff])) {
+        return format!("{name}:1:1: the file is UTF-16: save it as UTF-8");
+    }
+    let line = 1 + before.iter().filter(|b| **b == b'\n').count();
+    let start = before
+        .iter()
+        .rposition(|b| *b == b'\n')
+        .map_or(0, |at| at + 1);
+    let column = 1 + String::from_utf8_lossy(&before[start..]).chars().count();
+    let byte = rest.first().copied().unwrap_or_default();
+    format!("{name}:{line}:{column}: the byte 0x{byte:02x} is not UTF-8: save the file as UTF-8")
 }
 
 fn config_command(name: &'static str, about: &'static str) -> clap::Command {
@@ -227,6 +383,11 @@ fn config_command(name: &'static str, about: &'static str) -> clap::Command {
         .value_parser(ValueParser::path_buf())
         .help("TOML file with the routes")
         .long_help("TOML file with the routes [env: SLUICEGATE_CONFIG]");
+    let file = Arg::new("file")
+        .value_name("FILE")
+        .value_parser(ValueParser::path_buf())
+        .conflicts_with("config")
+        .help("The same as `--config FILE`");
     let defaults = Settings::default();
     let flags = TABLE.iter().filter(|it| !(it.secret)());
     let flags = flags.map(|setting| {
@@ -251,6 +412,7 @@ fn config_command(name: &'static str, about: &'static str) -> clap::Command {
     clap::Command::new(name)
         .about(about)
         .arg(config)
+        .arg(file)
         .args(flags)
         .after_help("`--help` shows every flag; docs/config.md the file.")
 }
@@ -304,6 +466,90 @@ fn output() -> Arg {
         .help("How to write it")
 }
 
+fn tap() -> clap::Command {
+    config_command("tap", "Print the records of a topic as they pass")
+        .long_about(
+            "Print partition, offset, age and size of a topic's records, as they pass, with the \
+             credentials of the config. Only committed records are shown. `--payload` prints key, \
+             headers and value too.",
+        )
+        .mut_arg("file", |file| file.index(2))
+        .arg(
+            Arg::new("name")
+                .index(1)
+                .required(true)
+                .value_name("TOPIC|STREAM")
+                .help("A topic, or a stream by its name"),
+        )
+        .arg(
+            Arg::new("from")
+                .long("from")
+                .value_name("OFFSET")
+                .default_value("-10")
+                .allow_negative_numbers(true)
+                .value_parser(clap::value_parser!(i64))
+                .help("-N: the last N of each partition; N: from that offset on"),
+        )
+        .arg(
+            Arg::new("count")
+                .short('n')
+                .value_name("N")
+                .value_parser(clap::value_parser!(u64).range(1..))
+                .help("End after N records [default: go on until Ctrl-C]"),
+        )
+        .arg(
+            Arg::new("payload")
+                .long("payload")
+                .action(ArgAction::SetTrue)
+                .help("Print key, headers and value too"),
+        )
+        .arg(output())
+}
+
+fn tap_args(matches: &ArgMatches) -> TapArgs {
+    let name = matches.get_one::<String>("name").cloned();
+    let from = matches.get_one::<i64>("from").copied();
+    TapArgs {
+        name: name.expect("it is required"),
+        from: from.expect("it has a default"),
+        count: matches.get_one::<u64>("count").copied(),
+        payload: matches.get_flag("payload"),
+        output: output_of(matches),
+    }
+}
+
+fn partitions() -> Arg {
+    Arg::new("partitions")
+        .long("partitions")
+        .value_name("N")
+        .default_value(PARTITIONS_DEFAULT)
+        .value_parser(clap::value_parser!(u32).range(1..=128))
+        .help("Partitions of each new topic")
+}
+
+fn partitions_of(matches: &ArgMatches) -> u32 {
+    let given = matches.get_one::<u32>("partitions");
+    *given.expect("it has a default")
+}
+
+fn topics_action(matches: &ArgMatches) -> TopicsAction {
+    let new = NewTopics {
+        partitions: partitions_of(matches),
+        replication: matches.get_one::<u16>("replication").copied(),
+    };
+    match (matches.get_flag("dry-run"), matches.get_flag("create")) {
+        (true, _) => TopicsAction::Print(new),
+        (false, true) => TopicsAction::Create(new),
+        (false, false) => TopicsAction::List,
+    }
+}
+
+/// Method and path after `--explain`.
+fn explain_of(matches: &ArgMatches) -> Option<(String, String)> {
+    let mut words = matches.get_many::<String>("explain")?.cloned();
+    words.next().zip(words.next())
+}
+
 fn output_of(matches: &ArgMatches) -> Output {
     match matches.get_one::<String>("output").map(String::as_str) {
         Some("json") => Output::Json,
@@ -355,11 +601,8 @@ mod tests {
                 "{line:?}"
             );
         }
-        let check = parse("sluicegate check --no-kafka");
-        assert!(matches!(
-            check,
-            Some(Invocation::Check { no_kafka: true, .. })
-        ));
+        let check = parse("sluicegate check --live");
+        assert!(matches!(check, Some(Invocation::Check { live: true, .. })));
         let show = parse("sluicegate config show -o json");
         assert!(matches!(show, Some(Invocation::Config(_, Output::Json))));
         assert_eq!(parse("sluicegate version"), Some(Invocation::Version));
@@ -369,6 +612,61 @@ mod tests {
                 .try_get_matches_from(["sluicegate", "run", "--no-such"])
                 .is_err()
         );
+    }
+
+    #[test]
+    fn the_config_may_be_named_without_a_flag() {
+        let file = |line: &str| match parse(line) {
+            Some(Invocation::Run(line)) => line.file,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(file("sluicegate run g.toml"), Some("g.toml".into()));
+        assert_eq!(
+            file("sluicegate run --shards 2 g.toml"),
+            Some("g.toml".into())
+        );
+        assert_eq!(file("sluicegate run"), None);
+        let twice = ["sluicegate", "run", "a.toml", "--config", "b.toml"];
+        assert!(command().try_get_matches_from(twice).is_err());
+    }
+
+    #[test]
+    fn topics_are_listed_unless_they_are_to_be_created() {
+        let action = |line: &str| match parse(line) {
+            Some(Invocation::Topics { action, .. }) => action,
+            other => panic!("{other:?}"),
+        };
+        let new = |partitions, replication| NewTopics {
+            partitions,
+            replication,
+        };
+        assert_eq!(action("sluicegate topics"), TopicsAction::List);
+        let created = action("sluicegate topics --create --partitions 6 --replication 3");
+        assert_eq!(created, TopicsAction::Create(new(6, Some(3))));
+        let printed = action("sluicegate topics --create --dry-run");
+        assert_eq!(printed, TopicsAction::Print(new(3, None)));
+        let explained = parse("sluicegate routes g.toml --explain GET /a");
+        let Some(Invocation::Routes { explain, .. }) = explained else {
+            panic!("{explained:?}");
+        };
+        assert_eq!(explain, Some(("GET".into(), "/a".into())));
+    }
+
+    #[test]
+    fn a_tap_names_its_topic_before_the_config() {
+        let tapped = parse("sluicegate tap payments g.toml --from -3 -n 5 --payload");
+        let Some(Invocation::Tap { config, tap }) = tapped else {
+            panic!("{tapped:?}");
+        };
+        assert_eq!(config.file, Some("g.toml".into()));
+        let expected = TapArgs {
+            name: "payments".into(),
+            from: -3,
+            count: Some(5),
+            payload: true,
+            output: Output::Text,
+        };
+        assert_eq!(tap, expected);
     }
 
     #[test]
@@ -412,6 +710,25 @@ mod tests {
             why.contains("/no/such/gateway.toml") && why.contains("No such file"),
             "{why}"
         );
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("gateway.toml");
+        let line = CommandLine {
+            file: Some(path.clone()),
+            ..CommandLine::default()
+        };
+        let cases: [(&[u8], &str); 2] = [
+            (
+                b"a = 1\n# caf\xe9\n",
+                "gateway.toml:2:6: the byte 0xe9 is not UTF-8",
+            ),
+            (b"\xff\xfea\0", "gateway.toml:1:1: the file is UTF-16"),
+        ];
+        for (bytes, wanted) in cases {
+            std::fs::write(&path, bytes).expect("write");
+            let why = line.clone().sources(std::iter::empty(), 1);
+            let why = why.expect_err("not UTF-8");
+            assert!(why.contains(wanted), "{why}");
+        }
         let directory = ("SLUICEGATE_CONFIG".into(), "/".into());
         let why = CommandLine::default().sources([directory].into_iter(), 1);
         assert!(why.expect_err("a directory").contains("not a file"));

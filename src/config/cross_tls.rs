@@ -31,6 +31,11 @@ fn certificate(s: &Settings, from: &Origins, findings: &mut Findings) {
             let at = from.at("tls.certificate");
             findings.error(at, "a certificate is set, but no address for HTTPS", help);
         }
+        (None, None, false) => {
+            let message = "HTTPS needs `tls.certificate` and `tls.key`";
+            let help = "set both to PEM files: the certificate chain, and its key";
+            findings.error(from.at("tls.listen"), message, help);
+        }
         (certificate, _, no_listener) => {
             let missing = if certificate.is_none() {
                 "tls.certificate"

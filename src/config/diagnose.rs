@@ -210,9 +210,12 @@ pub(super) fn line_of(text: &str, at: usize) -> usize {
 /// The known word most similar to `word`, if it is similar enough to suggest.
 #[must_use]
 pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let rated = known
-        .into_iter()
-        .map(|it| (strsim::jaro_winkler(word, it), it));
+    // In a short word, one letter too many, too few, wrong or swapped weighs much in Jaro's measure.
+    let is_one_slip = |it: &str| it.len() > 2 && strsim::damerau_levenshtein(word, it) == 1;
+    let rated = known.into_iter().map(|it| {
+        let slip = if is_one_slip(it) { 0.9 } else { 0.0 };
+        (strsim::jaro_winkler(word, it).max(slip), it)
+    });
     let best = rated.max_by(|a, b| a.0.total_cmp(&b.0))?;
     (best.0 > 0.8).then_some(best.1)
 }

@@ -212,7 +212,7 @@ impl Kind for FilePath {
 }
 
 /// Host and port of a Kafka broker.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct BrokerAddress {
     /// Host name or IP address, an IPv6 address without brackets.
     pub host: String,

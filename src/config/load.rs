@@ -145,7 +145,18 @@ fn parse<'a>(text: &'a str, findings: &mut Findings) -> Option<toml::Spanned<DeT
         return None;
     }
     let (document, errors) = DeTable::parse_recoverable(text);
-    for error in &errors {
+    if !errors.is_empty()
+        && let Some((language, first_line)) = other_language(text)
+    {
+        let message = format!("this is {language}, and a config is TOML");
+        let help = "write `[kafka]` and `bootstrap = [\"localhost:9092\"]`, for example; \
+                    `sluicegate init` writes a whole config";
+        findings.error(first_line, message, help);
+        hide_secrets(text, findings);
+        return None;
+    }
+    // One mistake often has several errors: the parser loses its place. The first is the cause.
+    for error in errors.iter().take(1) {
         let help = "docs/config.md has examples; TOML is described at https://toml.io";
         findings.error(error.span(), format!("not TOML: {}", error.message()), help);
     }
@@ -153,6 +164,31 @@ fn parse<'a>(text: &'a str, findings: &mut Findings) -> Option<toml::Spanned<DeT
         hide_secrets(text, findings);
     }
     errors.is_empty().then_some(document)
+}
+
+/// The language of a file that is not TOML, if its first line shows it, with that line's range.
+fn other_language(text: &str) -> Option<(&'static str, Range<usize>)> {
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        let at = start..start + line.trim_end().len();
+        start += line.len();
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let key_end = line.find(|c: char| !(c.is_alphanumeric() || "-_.".contains(c)));
+        let after_key = key_end.map_or("", |end| &line[end..]);
+        let is_yaml = line == "---"
+            || line.starts_with("- ")
+            || (after_key.starts_with(':') && !after_key.contains('='));
+        return match line {
+            _ if is_yaml => Some(("YAML", at)),
+            _ if line.starts_with('{') => Some(("JSON", at)),
+            _ if line.starts_with('<') => Some(("XML", at)),
+            _ => None,
+        };
+    }
+    None
 }
 
 /// Hides every value that follows the name of a secret setting. The file has syntax errors, so its

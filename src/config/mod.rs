@@ -15,6 +15,7 @@ mod cross_cors;
 mod cross_kafka;
 mod cross_listen;
 mod cross_tls;
+mod curl;
 mod diagnose;
 pub mod kind;
 mod listen;
@@ -42,15 +43,19 @@ mod sources;
 mod template;
 #[cfg(test)]
 mod tests;
+mod topic_commands;
 mod topics;
 pub mod unit;
 
 pub use certificates::{CERTIFICATES_MAX, CertificateFiles};
-pub use cli::{CommandLine, Invocation, Output, colours, command, short_help};
+pub use cli::{
+    CommandLine, Invocation, NewTopics, Output, TapArgs, TopicsAction, colours, command, short_help,
+};
 pub use cluster_index::ClusterIndex;
 pub use clusters::{CLUSTERS_MAX, ClusterConfig, ClusterKeys};
 pub use cross::{ENCODINGS_MAX, TOPICS_MAX};
 pub use cross_cors::CORS_NAMES_BYTES_MAX;
+pub use curl::{CurlLine, curl_lines};
 pub use diagnose::{Finding, Report, Severity};
 pub use kind::{BrokerAddress, SECRET_BYTES_MAX, SecretSource};
 pub use listen::{Listen, ListenOn};
@@ -76,10 +81,11 @@ pub use settings::{
     ProxyHeader, Setting, Settings, Streams, TABLE, TOPIC_IN_FLIGHT_BYTES_MIN, Tls,
 };
 pub use show::{
-    routes_json, routes_text, settings_json, settings_text, verdict_json, verdict_text,
+    route_lines, routes_json, routes_text, settings_json, settings_text, verdict_json, verdict_text,
 };
 pub use sources::{ConfigFile, FILE_BYTES_MAX, Sources};
 pub use template::{Part, TEMPLATE_BYTES_MAX, Template, TemplateContext};
+pub use topic_commands::topic_commands;
 pub use topics::TopicUse;
 pub use unit::{show_size, show_time};
 

@@ -70,6 +70,15 @@ impl Origins {
         &self.each[index]
     }
 
+    /// Whether no source sets the setting `key`, so that it has its default.
+    ///
+    /// # Panics
+    /// No setting has this key.
+    #[must_use]
+    pub fn is_default(&self, key: &str) -> bool {
+        *self.by_key(key).1 == Origin::Default
+    }
+
     fn by_key(&self, key: &str) -> (usize, &Origin) {
         let index = TABLE.iter().position(|it| it.key == key);
         let index = index.expect("keys are written as the table has them");

@@ -57,6 +57,14 @@ pub(super) struct Reader<'a, 'f> {
     pub(super) cluster_names: Vec<String>,
 }
 
+/// The tables that declare routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RouteKind {
+    Command,
+    Query,
+    Stream,
+}
+
 /// Method and path of a route. `None` is `GET`, which no command has.
 pub(super) type MethodAndPath = (Option<CommandMethod>, PathPattern);
 
@@ -129,10 +137,13 @@ impl<'a, 'f> Reader<'a, 'f> {
     }
 
     pub(super) fn query(&mut self, mut section: Section<'a>) -> Option<ReadRoute<QueryRoute>> {
+        if self.is_of_other_kind(&section, RouteKind::Query) {
+            return None;
+        }
         let (name, route) = self.head(&mut section, false, "\"GET /path\"");
         let cluster = self.cluster(&mut section);
         let topic = self.topic(&mut section, "topic", "\"entities\"");
-        let route = self.get_only(route, "query");
+        let route = route.map(|it| Placed::new(it.value.1, it.at));
         let value = section.get("key");
         let path = route.as_ref().map(|it| &it.value);
         let key =
@@ -141,10 +152,11 @@ impl<'a, 'f> Reader<'a, 'f> {
         let partitioner = section.read("partitioner", &partitioners, self.findings);
         let edge = self.edge(&mut section, "query");
         let at = section.at.clone();
-        section.finish(no_other_place, self.findings);
+        let all_known = section.finish(no_other_place, self.findings);
 
         let (route, topic) = (route?, topic?);
-        if value.is_none() || key.is_some() {
+        // An unknown key may be `key`, misspelt: that is already reported.
+        if all_known && (value.is_none() || key.is_some()) {
             self.unused_params(&route, key.as_ref(), "key");
         }
         Some(ReadRoute {
@@ -167,10 +179,13 @@ impl<'a, 'f> Reader<'a, 'f> {
     }
 
     pub(super) fn stream(&mut self, mut section: Section<'a>) -> Option<ReadRoute<StreamRoute>> {
+        if self.is_of_other_kind(&section, RouteKind::Stream) {
+            return None;
+        }
         let (name, route) = self.head(&mut section, false, "\"GET /path\"");
         let cluster = self.cluster(&mut section);
         let topic = self.topic(&mut section, "topic", "\"events\"");
-        let route = self.get_only(route, "stream");
+        let route = route.map(|it| Placed::new(it.value.1, it.at));
         let path = route.as_ref().map(|it| &it.value);
         let (filter, sound) = self.filter(&mut section, path);
         let starts = OneOf(&[
@@ -187,10 +202,10 @@ impl<'a, 'f> Reader<'a, 'f> {
         let event = section.read("event", &Text(64), self.findings);
         let edge = self.edge(&mut section, "stream");
         let at = section.at.clone();
-        section.finish(no_other_place, self.findings);
+        let all_known = section.finish(no_other_place, self.findings);
 
         let (route, topic) = (route?, topic?);
-        if sound {
+        if all_known && sound {
             self.unused_params(&route, filter.key.as_ref(), "filter.key");
         }
         let event_at = event.as_ref().map(|it| it.at.clone());
@@ -224,14 +239,24 @@ impl<'a, 'f> Reader<'a, 'f> {
 
     /// Reads `filter.key`, and returns whether it is absent or valid.
     fn filter(&mut self, section: &mut Section<'a>, path: Option<&PathPattern>) -> (Filter, bool) {
+        if let Some(value) = section.peek("filter")
+            && let Raw::Text(text) = raw(value.get_ref())
+        {
+            section.get("filter");
+            let help = format!("write `filter.key = \"{text}\"`");
+            let message = "`filter` is a table with the key `key`";
+            self.findings.error(value.span(), message, help);
+            return (Filter::default(), false);
+        }
+        let has_filter = section.has("filter");
         let Some(mut terms) = section.table("filter", "[stream.filter]", self.findings) else {
-            return (Filter::default(), true);
+            return (Filter::default(), !has_filter);
         };
         let value = terms.get("key");
         let key = path
             .and_then(|path| self.template(value, "filter.key", path, TemplateContext::Get, true));
-        terms.finish(no_other_place, self.findings);
-        let sound = value.is_none() || key.is_some();
+        let all_known = terms.finish(no_other_place, self.findings);
+        let sound = all_known && (value.is_none() || key.is_some());
         (Filter { key }, sound)
     }
 
@@ -303,19 +328,37 @@ impl<'a, 'f> Reader<'a, 'f> {
         }
     }
 
-    fn get_only(
-        &mut self,
-        route: Option<Placed<MethodAndPath>>,
-        kind: &str,
-    ) -> Option<Placed<PathPattern>> {
-        let Placed { value, at } = route?;
-        if let (Some(method), path) = &value {
-            let message = format!("a {kind} is a GET, not a {}", method.as_str());
-            let help = format!("write \"GET {path}\", or use `[[command]]`");
-            self.findings.error(at, message, help);
-            return None;
-        }
-        Some(Placed::new(value.1, at))
+    /// Whether a route has a method that its kind can't have, which is then reported. The table is
+    /// probably of another kind, so nothing else about it is reported: its keys would all be wrong.
+    pub(super) fn is_of_other_kind(&mut self, section: &Section<'a>, kind: RouteKind) -> bool {
+        let Some(value) = section.peek("route") else {
+            return false;
+        };
+        let Raw::Text(text) = raw(value.get_ref()) else {
+            return false; // That is reported when the route is read.
+        };
+        let method = text.split(' ').next().unwrap_or_default();
+        let known = METHODS.iter().find(|(name, _)| *name == method);
+        let path = text.strip_prefix(method).unwrap_or_default().trim();
+        let (message, help) = match (known, kind) {
+            (Some((_, None)), RouteKind::Command) => (
+                "a command is not a GET".to_owned(),
+                "write `[[query]]` for the newest record of a key, or `[[stream]]` for events; a \
+                 command is a POST, PUT, PATCH or DELETE"
+                    .to_owned(),
+            ),
+            (Some((_, Some(_))), RouteKind::Query) => (
+                format!("a query is a GET, not a {method}"),
+                format!("write \"GET {path}\", or use `[[command]]`"),
+            ),
+            (Some((_, Some(_))), RouteKind::Stream) => (
+                format!("a stream is a GET, not a {method}"),
+                format!("write \"GET {path}\", or use `[[command]]`"),
+            ),
+            _ => return false,
+        };
+        self.findings.error(value.span(), message, help);
+        true
     }
 
     pub(super) fn topic(

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::diagnose::{Findings, line_of};
 use super::kind::{FilePath, OneOf, OneOfNumbers, Switch};
-use super::read::{ReadRoute, Reader, no_other_place};
+use super::read::{ReadRoute, Reader, RouteKind, no_other_place};
 use super::section::{Placed, Section};
 use super::unit::Time;
 use super::{
@@ -22,6 +22,9 @@ impl<'a> Reader<'a, '_> {
         default_timeout: Duration,
         names: &HeaderNames,
     ) -> Option<ReadRoute<CommandRoute>> {
+        if self.is_of_other_kind(&section, RouteKind::Command) {
+            return None;
+        }
         let (name, route) = self.head(&mut section, true, "\"POST /path\"");
         let cluster = self.cluster(&mut section);
         let topic = self.topic(&mut section, "topic", "\"commands\"");
@@ -55,12 +58,7 @@ impl<'a> Reader<'a, '_> {
 
         let (name, route, topic, replies) = (name?, route?, topic?, replies?);
         let (method, path) = route.value;
-        let Some(method) = method else {
-            let help = "use `[[query]]` or `[[stream]]`, or POST, PUT, PATCH or DELETE";
-            self.findings
-                .error(route.at, "a command is not a GET", help);
-            return None;
-        };
+        let method = method?; // A GET was reported above.
         let idempotency = idempotency.map_or_else(Default::default, |it| it.value);
         let facts = RouteFacts {
             method,

@@ -30,6 +30,8 @@ pub(super) struct Section<'a> {
     /// Byte range of the table.
     pub(super) at: Range<usize>,
     known: Vec<&'static str>,
+    /// Required keys that the table does not have, each with an example of a value.
+    missing: Vec<(&'static str, String)>,
     /// Whether one of the table's keys is a secret. An unknown key may then be that key misspelt,
     /// so its value is hidden too.
     hides: bool,
@@ -43,20 +45,26 @@ impl<'a> Section<'a> {
             table,
             at,
             known,
+            missing: Vec::new(),
             hides: false,
         }
     }
 
     /// Whether the table has the key, whatever its value.
     pub(super) fn has(&self, key: &str) -> bool {
-        self.table.iter().any(|(name, _)| name.get_ref() == key)
+        self.peek(key).is_some()
+    }
+
+    /// Returns the value of a key, which stays unknown.
+    pub(super) fn peek(&self, key: &str) -> Option<&'a Spanned<DeValue<'a>>> {
+        let found = self.table.iter().find(|(name, _)| name.get_ref() == key);
+        found.map(|(_, value)| value)
     }
 
     /// Returns the value of a key and marks the key as known.
     pub(super) fn get(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
         self.known.push(key);
-        let found = self.table.iter().find(|(name, _)| name.get_ref() == key);
-        found.map(|(_, value)| value)
+        self.peek(key)
     }
 
     /// Reads a setting from `key` of this table into `settings`; messages call it `name`. Returns
@@ -104,7 +112,8 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Reads a required key. If it is missing, the finding suggests `example`.
+    /// Reads a required key. If it is missing, [`Self::finish`] reports that and suggests
+    /// `example`.
     pub(super) fn required<K: Kind>(
         &mut self,
         key: &'static str,
@@ -113,8 +122,7 @@ impl<'a> Section<'a> {
         findings: &mut Findings,
     ) -> Option<Placed<K::Value>> {
         if !self.has(key) {
-            let message = format!("{} has no `{key}`", self.title);
-            findings.error(self.at.clone(), message, format!("add `{key} = {example}`"));
+            self.missing.push((key, example.to_owned()));
         }
         self.read(key, kind, findings)
     }
@@ -150,14 +158,16 @@ impl<'a> Section<'a> {
         self.table.iter().map(entry)
     }
 
-    /// Reports every key that was not read as unknown, and returns whether there was none.
-    /// `elsewhere` names the right table for a key that belongs to another one.
+    /// Reports every key that was not read as unknown, and every required key that is missing.
+    /// Returns whether all keys are known. `elsewhere` names the right table for a key that belongs
+    /// to another one.
     pub(super) fn finish(
         self,
         elsewhere: fn(&str) -> Option<String>,
         findings: &mut Findings,
     ) -> bool {
         let mut all_known = true;
+        let mut missing = self.missing.clone();
         for (name, at, value) in self
             .entries()
             .filter(|(name, ..)| !self.known.contains(name))
@@ -171,14 +181,20 @@ impl<'a> Section<'a> {
                 title => format!("in {title}"),
             };
             // If the key belongs to another table, it is misplaced, not misspelt: say that first.
-            let meant = || nearest(name, self.known.iter().copied());
-            let help = match (elsewhere(name), meant(), self.known.as_slice()) {
+            let meant = nearest(name, self.known.iter().copied());
+            // The required key is there, misspelt: that is one mistake.
+            missing.retain(|(key, _)| Some(*key) != meant);
+            let help = match (elsewhere(name), meant, self.known.as_slice()) {
                 (Some(place), ..) => place,
                 (None, Some(meant), _) => format!("did you mean `{meant}`?"),
                 (None, None, []) => "remove it".into(),
                 (None, None, known) => format!("known keys: {}", known.join(", ")),
             };
             findings.error(at, format!("unknown key `{name}` {place}"), help);
+        }
+        for (key, example) in missing {
+            let message = format!("{} has no `{key}`", self.title);
+            findings.error(self.at.clone(), message, format!("add `{key} = {example}`"));
         }
         all_known
     }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use super::curl::{CurlLine, curl_lines};
 use super::diagnose::line_of;
 use super::memory::{memory_caps, memory_sum, memory_table};
 use super::settings::{Settings, TABLE};
@@ -46,17 +47,13 @@ fn rows(config: &Config) -> Vec<Row<'_>> {
     commands.chain(queries).chain(streams).collect()
 }
 
-/// Lists the routes, one per line.
+/// Describes each route on one line: kind, method and path, topics, line of the file.
 #[must_use]
-pub fn routes_text(config: &Config) -> String {
+pub fn route_lines(config: &Config) -> Vec<String> {
     let rows = rows(config);
-    let widest = rows
-        .iter()
-        .map(|row| row.route.chars().count())
-        .max()
-        .unwrap_or(0);
-    let mut out = String::new();
-    for row in rows {
+    let widths = rows.iter().map(|row| row.route.chars().count());
+    let widest = widths.max().unwrap_or(0);
+    let line = |row: Row<'_>| {
         let Row {
             kind,
             line,
@@ -64,7 +61,17 @@ pub fn routes_text(config: &Config) -> String {
             topics,
             ..
         } = row;
-        let _ = writeln!(out, "{kind:<8} {route:<widest$}  {topics}  (line {line})");
+        format!("{kind:<8} {route:<widest$}  {topics}  (line {line})")
+    };
+    rows.into_iter().map(line).collect()
+}
+
+/// Lists the routes, each with its curl line.
+#[must_use]
+pub fn routes_text(config: &Config) -> String {
+    let mut out = String::new();
+    for (route, curl) in route_lines(config).into_iter().zip(curl_lines(config)) {
+        let _ = writeln!(out, "{route}\n         {}", curl.line);
     }
     out
 }
@@ -72,11 +79,16 @@ pub fn routes_text(config: &Config) -> String {
 /// Lists the routes as a JSON array.
 #[must_use]
 pub fn routes_json(config: &Config) -> String {
-    let row = |row: Row<'_>| {
+    let row = |(row, curl): (Row<'_>, CurlLine)| {
         json!({ "kind": row.kind, "name": row.name, "route": row.route,
-                "topics": row.topics.split(" -> ").collect::<Vec<_>>(), "line": row.line })
+                "topics": row.topics.split(" -> ").collect::<Vec<_>>(), "line": row.line,
+                "curl": curl.line })
     };
-    let rows: Vec<Value> = rows(config).into_iter().map(row).collect();
+    let rows: Vec<Value> = rows(config)
+        .into_iter()
+        .zip(curl_lines(config))
+        .map(row)
+        .collect();
     format!("{}\n", Value::from(rows))
 }
 
@@ -163,8 +175,9 @@ fn origin(loaded: &Loaded, index: usize) -> String {
 }
 
 /// Result of `check` for a valid config: what it has, its memory sum, and what was not checked.
+/// `live`: the brokers are asked too, and their report follows.
 #[must_use]
-pub fn verdict_text(loaded: &Loaded, cpus: u16) -> String {
+pub fn verdict_text(loaded: &Loaded, cpus: u16, live: bool) -> String {
     let config = &loaded.config;
     let topics = config.topics();
     let mut out = format!(
@@ -190,13 +203,21 @@ pub fn verdict_text(loaded: &Loaded, cpus: u16) -> String {
             );
         }
     }
-    out.push_str("\nNot checked: brokers, topics.\n");
+    if !live {
+        out.push_str("\nNot checked: brokers, topics. `check --live` asks them.\n");
+    }
     out
 }
 
-/// Result of `check` as a JSON object: findings, and the memory sum of a valid config.
+/// Result of `check` as a JSON object: findings, the memory sum of a valid config, and what the
+/// brokers reported of its `topics`, if they were asked.
 #[must_use]
-pub fn verdict_json(report: &Report, config: Option<&Config>, cpus: u16) -> String {
+pub fn verdict_json(
+    report: &Report,
+    config: Option<&Config>,
+    cpus: u16,
+    topics: Option<Value>,
+) -> String {
     let finding = |it: &super::Finding| {
         let severity = match it.severity {
             Severity::Error => "error",
@@ -209,7 +230,8 @@ pub fn verdict_json(report: &Report, config: Option<&Config>, cpus: u16) -> Stri
     let memory =
         config.map(|config| memory_sum(&memory_caps(config, config.settings.shards_on(cpus))));
     let verdict = json!({ "ok": report.errors() == 0, "file": report.name,
-                          "findings": findings, "memory_bytes": memory, "kafka_checked": false });
+                          "findings": findings, "memory_bytes": memory,
+                          "kafka_checked": topics.is_some(), "topics": topics });
     format!("{verdict}\n")
 }
 
@@ -232,9 +254,14 @@ mod tests {
     }
 
     #[test]
-    fn routes_are_one_a_line() {
+    fn routes_are_listed_with_a_curl_line_each() {
         let text = routes_text(&loaded().config);
-        assert_eq!(text.lines().count(), 4);
+        assert_eq!(text.lines().count(), 2 * 4);
+        let curl = text.lines().skip(1).step_by(2);
+        assert!(
+            curl.clone().all(|it| it.trim().starts_with("curl -")),
+            "{text}"
+        );
         let first = "command  POST /accounts/{id}/payments  payments-commands -> payments-replies";
         assert!(text.starts_with(first), "{text}");
         let json: Value = serde_json::from_str(&routes_json(&loaded().config)).expect("JSON");
@@ -258,9 +285,9 @@ mod tests {
     #[test]
     fn a_verdict_says_what_it_did_not_check() {
         let loaded = loaded();
-        let text = verdict_text(&loaded, 1);
+        let text = verdict_text(&loaded, 1, false);
         assert!(text.starts_with("g.toml: OK (") && text.contains("Not checked: brokers"));
-        let json = verdict_json(&loaded.report, Some(&loaded.config), 1);
+        let json = verdict_json(&loaded.report, Some(&loaded.config), 1, None);
         let json: Value = serde_json::from_str(&json).expect("JSON");
         assert_eq!(json["ok"], true);
         assert_eq!(json["kafka_checked"], false);

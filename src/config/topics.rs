@@ -36,6 +36,23 @@ impl TopicUse {
     pub fn is_read(&self) -> bool {
         self.replies || self.indexed || self.query || self.stream
     }
+
+    /// Whether a new topic is created with `cleanup.policy=compact`: a query or a snapshot reads
+    /// the newest record of each key, which retention would delete.
+    #[must_use]
+    pub fn is_created_compacted(&self) -> bool {
+        self.query || self.compacted
+    }
+
+    /// The topic configs with which it is created, apart from the cluster's defaults.
+    #[must_use]
+    pub fn configs(&self) -> &'static [(&'static str, &'static str)] {
+        if self.is_created_compacted() {
+            &[("cleanup.policy", "compact")]
+        } else {
+            &[]
+        }
+    }
 }
 
 impl Config {

@@ -4,12 +4,15 @@
 
 mod admin;
 mod body_checks;
+mod broker_connection;
 mod health;
 mod process;
 mod signal;
+mod survey;
+mod tap;
 mod tls_status;
 mod token;
-#[cfg(feature = "demo")]
+mod topic_needs;
 mod topics;
 mod watched_files;
 
@@ -17,10 +20,13 @@ pub use admin::{
     Admin, AdminAccess, AdminSettings, AskShard, CONNECTIONS_MAX as ADMIN_CONNECTIONS_MAX,
 };
 pub use body_checks::BodyChecks;
+pub use broker_connection::{AskError, BrokerSecurity};
 pub use health::{ANSWER_WAIT, RouteNeeds, merged, route_state};
 pub use signal::{Signals, Stop};
+pub use survey::{ClusterSurvey, TopicFacts, survey};
+pub use tap::{Tap, TapError, TapFrom, TapItem, TapNext};
 pub use tls_status::TlsStatus;
 pub use token::Tokens;
-#[cfg(feature = "demo")]
+pub use topic_needs::{Fit, TopicReport, report_json, report_text, topic_reports};
 pub use topics::{EnsureError, Ensured, TopicSpec, ensure_topics};
 pub use watched_files::{FileChange, WatchedFiles};

@@ -2,16 +2,19 @@
 //! brokers are in `tests/it/`.
 
 use super::*;
+use bytes::{Buf as _, Bytes, BytesMut};
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use kafka_protocol::messages::{
-    ApiKey, BrokerId, CreateTopicsResponse, MetadataResponse, RequestHeader,
+    ApiKey, ApiVersionsRequest, ApiVersionsResponse, BrokerId, CreateTopicsResponse, RequestHeader,
+    ResponseHeader,
 };
-use kafka_protocol::protocol::{Encodable, HeaderVersion};
+use kafka_protocol::protocol::{Decodable as _, Encodable, HeaderVersion, Request as _};
 use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 /// Name, number of partitions, and configs of a topic.
@@ -167,7 +170,9 @@ fn ensure(broker: Broker, topics: &[TopicSpec]) -> (Result<Vec<Ensured>, EnsureE
         let served = tokio::spawn(serve(listener, Arc::clone(&broker)));
         let host = "127.0.0.1".to_owned();
         let bootstrap = [BrokerAddress { host, port }];
-        let result = ensure_topics(&bootstrap, topics, Duration::from_millis(500)).await;
+        let plaintext = BrokerSecurity::default();
+        let result =
+            ensure_topics(&bootstrap, &plaintext, topics, Duration::from_millis(500)).await;
         served.abort();
         let broker = std::mem::take(&mut *broker.lock().expect("no panic before"));
         (result, broker)
@@ -228,7 +233,8 @@ fn brokers_that_are_not_there_are_all_named() {
     // Privileged ports without a server.
     let brokers = [broker(1), broker(2)];
     let topics = [topic("a")];
-    let work = ensure_topics(&brokers, &topics, Duration::from_millis(500));
+    let plaintext = BrokerSecurity::default();
+    let work = ensure_topics(&brokers, &plaintext, &topics, Duration::from_millis(500));
     let error = runtime
         .expect("a runtime")
         .block_on(work)

@@ -11,7 +11,9 @@ mod addresses;
 mod child;
 #[cfg(test)]
 mod child_tests;
+mod dev;
 mod faults;
+mod init;
 pub mod listener;
 mod outside;
 mod page;
@@ -24,4 +26,6 @@ mod topics;
 mod watchers;
 
 pub use child::GatewayError;
+pub use dev::{DevBrokers, DevError, refusals as dev_refusals};
+pub use init::{Example, InitArgs, InitError, Language, init};
 pub use parent::{DemoArgs, DemoError, Output, run};

@@ -4,8 +4,9 @@
 //!
 //! Watchers have a thread and a runtime of their own, so that reading their bytes does not delay
 //! the payments service. What they measure includes the reading: an upper bound of what the
-//! gateways take. A watcher whose gateway dies goes to the other one with its last event id, as the browser
-//! module does, and counts by the numbers of the payments whether one is missing or comes twice.
+//! gateways take. A watcher whose gateway dies goes to the other one with its last event id, as
+//! the browser module does, and counts by the numbers of the payments whether one is missing or
+//! comes twice.
 
 use std::io;
 use std::net::SocketAddr;

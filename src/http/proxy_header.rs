@@ -49,10 +49,10 @@ impl ProxyHeader {
     ) -> Result<Option<(usize, ProxySource)>, BadProxyHeader> {
         let before = self.0.len();
         let room = PROXY_HEADER_BYTES_MAX - before;
-        self.0.extend_from_slice(&input[..input.len().min(room)]);
-        let (whole, source) = match parse(&self.0)? {
-            Some(parsed) => parsed,
-            None => return Ok(None),
+        let (taken, _) = input.split_at(input.len().min(room));
+        self.0.extend_from_slice(taken);
+        let Some((whole, source)) = parse(&self.0)? else {
+            return Ok(None);
         };
         Ok(Some((whole - before, source)))
     }
@@ -61,14 +61,14 @@ impl ProxyHeader {
 /// Reads the header at the start of `bytes`. Returns its length and its source; `None` if more
 /// bytes are needed.
 fn parse(bytes: &[u8]) -> Result<Option<(usize, ProxySource)>, BadProxyHeader> {
-    let begun = bytes.len().min(SIGNATURE.len());
-    if bytes[..begun] != SIGNATURE[..begun] {
+    if bytes.iter().zip(SIGNATURE).any(|(byte, wanted)| byte != wanted) {
         return Err(BadProxyHeader);
     }
-    let Some((fixed, rest)) = bytes.split_at_checked(FIXED_BYTES) else {
+    let Some((fixed, rest)) = bytes.split_first_chunk::<FIXED_BYTES>() else {
         return Ok(None);
     };
-    let len = usize::from(u16::from_be_bytes([fixed[14], fixed[15]]));
+    let [.., command, family, len_high, len_low] = *fixed;
+    let len = usize::from(u16::from_be_bytes([len_high, len_low]));
     if FIXED_BYTES + len > PROXY_HEADER_BYTES_MAX {
         return Err(BadProxyHeader);
     }
@@ -77,25 +77,26 @@ fn parse(bytes: &[u8]) -> Result<Option<(usize, ProxySource)>, BadProxyHeader> {
     };
     let whole = FIXED_BYTES + len;
     // The high half is the version; the low half is LOCAL or PROXY (2.2).
-    match fixed[12] {
+    match command {
         // Family and addresses of LOCAL do not count.
         0x20 => return Ok(Some((whole, ProxySource::Proxy))),
         0x21 => {}
         _ => return Err(BadProxyHeader),
     }
     // Family and transport. A receiver must accept UNSPEC and may ignore Unix addresses (2.2).
-    let (source, fields) = match fixed[13] {
+    let (source, fields) = match family {
         0x11 => ipv4(content)?,
         0x21 => ipv6(content)?,
         0x31 => (
             ProxySource::Proxy,
             content.get(216..).ok_or(BadProxyHeader)?,
         ),
-        0x00 => (ProxySource::Proxy, &content[content.len()..]),
+        0x00 => (ProxySource::Proxy, &[][..]),
         // A stream is not carried by datagrams.
         _ => return Err(BadProxyHeader),
     };
-    check_fields(fields, &bytes[..whole])?;
+    let (header, _) = bytes.split_at(whole);
+    check_fields(fields, header)?;
     Ok(Some((whole, source)))
 }
 
@@ -124,10 +125,10 @@ fn check_fields(mut fields: &[u8], header: &[u8]) -> Result<(), BadProxyHeader> 
         if *kind == CRC32C {
             let value: [u8; 4] = value.try_into().map_err(|_| BadProxyHeader)?;
             // 2.2.3: computed over the whole header, with the checksum itself as zero.
-            let at = header.len() - next.len() - value.len();
-            let sum = crc32c::crc32c(&header[..at]);
+            let (before, _) = header.split_at(header.len() - next.len() - value.len());
+            let sum = crc32c::crc32c(before);
             let sum = crc32c::crc32c_append(sum, &[0; 4]);
-            let sum = crc32c::crc32c_append(sum, &header[at + value.len()..]);
+            let sum = crc32c::crc32c_append(sum, next);
             if sum != u32::from_be_bytes(value) {
                 return Err(BadProxyHeader);
             }

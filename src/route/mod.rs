@@ -6,6 +6,7 @@
 //! response that is not a success, as problem details (RFC 9457) with a stable `type`. Each error
 //! of the rooms below becomes one here, and nowhere else.
 
+mod explain;
 mod params;
 mod pointer;
 mod problem;
@@ -15,6 +16,7 @@ mod template;
 #[cfg(test)]
 mod tests;
 
+pub use explain::{Explanation, explain};
 pub use params::{ParamError, ParamFault, check_params};
 pub use pointer::PointerError;
 pub use problem::Failure;

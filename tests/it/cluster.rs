@@ -16,7 +16,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use sluicegate::control::{TopicSpec, ensure_topics};
+use sluicegate::control::{BrokerSecurity, TopicSpec, ensure_topics};
 use sluicegate::model::TopicName;
 
 use super::ground::{block_on, random};
@@ -206,6 +206,7 @@ impl Cluster {
             .filter(|node| self.nodes[node - 1].is_some())
             .map(|node| super::ground::broker_address(&self.address(node)))
             .collect();
+        let plaintext = BrokerSecurity::default();
         let probe = [TopicSpec {
             name: TopicName::new(&format!("probe-{:08x}", random() as u32)).expect("a name"),
             partitions: 1,
@@ -214,7 +215,7 @@ impl Cluster {
         }];
         let until = Instant::now() + START_TIME_MAX;
         loop {
-            let ensured = ensure_topics(&bootstrap, &probe, Duration::from_secs(5));
+            let ensured = ensure_topics(&bootstrap, &plaintext, &probe, Duration::from_secs(5));
             let error = match block_on(ensured) {
                 // A node becomes leader shortly before it listens.
                 Ok(_) if self.all_listen() => return,

@@ -25,7 +25,7 @@ pub fn binary() -> std::ffi::OsString {
 pub struct Gateway {
     child: Child,
     said: Arc<Mutex<Vec<String>>>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     /// Number of addresses that it will listen on for clients.
     listeners: usize,
 }
@@ -77,13 +77,18 @@ impl Gateway {
                 command
             }
         };
+        command.args(["run", "--config"]).arg(&path).args(flags);
+        command.stdout(Stdio::null());
+        let listeners = 1 + usize::from(config.contains("[tls]"));
+        Self::spawn(command, folder, listeners)
+    }
+
+    /// Starts a command that serves, such as `run` or `dev`, and keeps its folder. The caller
+    /// chooses what becomes of its standard output.
+    pub fn spawn(mut command: Command, folder: tempfile::TempDir, listeners: usize) -> Self {
         let mut child = command
-            .args(["run", "--config"])
-            .arg(&path)
-            .args(flags)
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .expect("the binary was built");
@@ -98,11 +103,10 @@ impl Gateway {
                     .push(plain(&line));
             }
         });
-        let listeners = 1 + usize::from(config.contains("[tls]"));
         Self {
             child,
             said,
-            _folder: folder,
+            folder,
             listeners,
         }
     }
@@ -225,6 +229,11 @@ impl Gateway {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .join("\n")
+    }
+
+    /// The folder of its config.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
     }
 
     /// The id of its process.

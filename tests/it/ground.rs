@@ -15,7 +15,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::{Decodable as _, Encodable as _, StrBytes};
 use sluicegate::broker::{Profile, Settings};
 use sluicegate::config::BrokerAddress;
-use sluicegate::control::{TopicSpec, ensure_topics};
+use sluicegate::control::{BrokerSecurity, TopicSpec, ensure_topics};
 use sluicegate::demo::listener::BrokerHandle;
 use sluicegate::model::TopicName;
 
@@ -126,7 +126,8 @@ impl Ground {
         };
         let bootstrap: Vec<_> = self.bootstrap.split(',').map(broker_address).collect();
         let specs = [spec];
-        let made = ensure_topics(&bootstrap, &specs, Duration::from_secs(30));
+        let plaintext = BrokerSecurity::default();
+        let made = ensure_topics(&bootstrap, &plaintext, &specs, Duration::from_secs(30));
         block_on(made).unwrap_or_else(|error| panic!("{name}: {error}"));
     }
 

@@ -12,6 +12,7 @@ use crate::scenarios::starting::wait_not_ready;
 use crate::service::Reply;
 
 pub mod kfake;
+mod live;
 mod outage;
 mod rights;
 mod rskafka;

@@ -6,6 +6,7 @@
 //!   cluster), and what only real nodes can do: die; older releases, another fake, rskafka's defects
 //! - `ledger::` three nodes, every fault, and a ledger: 0 lost, 0 doubled, 0 reordered
 //! - `demo::` the demo in a real browser
+//! - `dev::` `init`, `dev`, `topics` and the pages of documents with commands, as a new user runs them
 //! - `fleet::` the simulated fleet
 //! - `tidy::` the rules of the house, read from the source
 //! - `alloc::` what the hot path may not do
@@ -25,6 +26,7 @@ mod chunks;
 mod client;
 mod cluster;
 mod demo;
+mod dev;
 mod edge;
 mod events;
 mod figures;

@@ -44,7 +44,10 @@ const ROOMS: [(&str, &[&str]); 21] = [
     ("reactor", &["model", "config", "metrics", "sys", "shard"]),
     (
         "control",
-        &["model", "config", "metrics", "auth", "schema", "route"],
+        // log, kafka and tls: an operator's commands log in to brokers, and `tap` decodes records.
+        &[
+            "model", "config", "metrics", "log", "kafka", "tls", "auth", "schema", "route",
+        ],
     ),
     // The broker's clock and offsets are types of `model`.
     ("demo", &["model", "config", "broker"]),

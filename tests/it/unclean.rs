@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use sluicegate::control::{TopicSpec, ensure_topics};
+use sluicegate::control::{BrokerSecurity, TopicSpec, ensure_topics};
 use sluicegate::model::TopicName;
 
 use crate::client::{PATIENCE, Request};
@@ -47,7 +47,8 @@ impl Ground {
         }];
         let bootstrap = cluster.bootstrap();
         let brokers: Vec<_> = bootstrap.split(',').map(broker_address).collect();
-        let made = ensure_topics(&brokers, &specs, Duration::from_secs(30));
+        let plaintext = BrokerSecurity::default();
+        let made = ensure_topics(&brokers, &plaintext, &specs, Duration::from_secs(30));
         block_on(made).expect("the topic is made");
         Self { cluster, topic }
     }

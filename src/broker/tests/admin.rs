@@ -11,6 +11,7 @@ use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::incremental_alter_configs_request as incremental;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::metadata_response;
 use kafka_protocol::messages::{
     AlterConfigsRequest, ApiKey, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest,
     DeleteRecordsRequest, DeleteTopicsRequest, DescribeConfigsRequest,
@@ -270,4 +271,37 @@ fn a_version_from_the_future_is_told_in_version_0() {
         violation,
         Err(Violation::NotOffered { api: 68, .. })
     ));
+}
+
+/// In `sluicegate dev`, an ordinary client may create a topic by asking for it, as with Kafka's
+/// `auto.create.topics.enable`.
+#[test]
+fn a_client_that_allows_it_creates_a_topic_by_asking_for_it() {
+    let mut rig = Rig::of(Settings {
+        auto_create_partitions: Some(3),
+        topics_max: 2,
+        ..Settings::default()
+    });
+    let c = rig.connect(1);
+    let mut partitions = |names: &[&str], allow: bool| -> Vec<(i16, usize)> {
+        let asked = |one: &&str| MetadataRequestTopic::default().with_name(Some(name(one)));
+        let request = MetadataRequest::default()
+            .with_topics(Some(names.iter().map(asked).collect()))
+            .with_allow_auto_topic_creation(allow);
+        let topics = rig.ask(c, 9, &request).topics.into_iter();
+        let row = |topic: metadata_response::MetadataResponseTopic| {
+            (topic.error_code, topic.partitions.len())
+        };
+        topics.map(row).collect()
+    };
+    let unknown = ResponseError::UnknownTopicOrPartition.code();
+    assert_eq!(partitions(&["a"], false), [(unknown, 0)]);
+    assert_eq!(partitions(&["a", "b"], true), [(0, 3), (0, 3)]);
+    assert_eq!(partitions(&["a"], false), [(0, 3)], "it stays");
+    // Neither a bad name nor a full broker is answered with a topic.
+    let invalid = ResponseError::InvalidTopicException.code();
+    assert_eq!(
+        partitions(&["a/b", "c"], true),
+        [(invalid, 0), (unknown, 0)]
+    );
 }

@@ -5,14 +5,6 @@ use super::*;
 #[test]
 fn an_unknown_key_is_shown_with_what_was_meant() {
     insta::assert_snapshot!(refused("[[query]]\nroute = \"GET /a\"\ntopc = \"a\"\n"), @r#"
-    error: [[query]] has no `topic`
-     --> gateway.toml:1:1
-      |
-    1 | [[query]]
-      | ^^^^^^^^^
-      |
-      = help: add `topic = "entities"`
-
     error: unknown key `topc` in [[query]]
      --> gateway.toml:3:1
       |
@@ -21,6 +13,97 @@ fn an_unknown_key_is_shown_with_what_was_meant() {
       |
       = help: did you mean `topic`?
     "#);
+}
+
+/// One mistake is one error, at the place of the mistake.
+#[test]
+fn a_mistake_has_no_errors_that_follow_from_it() {
+    let cases = [
+        // A table of the wrong kind: its other keys are not looked at.
+        (
+            "[[command]]\nroute = \"GET /a/{id}\"\ntopic = \"a\"\nkey = \"{path.id}\"\nstart = \"live\"\n",
+            "a command is not a GET",
+            "gateway.toml:2:9",
+            "`[[query]]`",
+        ),
+        (
+            "[[query]]\nname = \"a\"\nroute = \"POST /a\"\ntopic = \"a\"\nreplies = \"r\"\n",
+            "a query is a GET, not a POST",
+            "gateway.toml:3:9",
+            "or use `[[command]]`",
+        ),
+        (
+            "[[stream]]\nroute = \"PUT /a/{id}\"\ntopic = \"a\"\n",
+            "a stream is a GET, not a PUT",
+            "gateway.toml:2:9",
+            "write \"GET /a/{id}\"",
+        ),
+        // A filter as text: the parameter of the path is not unused.
+        (
+            "[[stream]]\nroute = \"GET /a/{id}\"\ntopic = \"a\"\nfilter = \"{path.id}\"\n",
+            "`filter` is a table",
+            "gateway.toml:4:10",
+            "write `filter.key = \"{path.id}\"`",
+        ),
+        (
+            "[[stream]]\nroute = \"GET /a/{id}\"\ntopic = \"a\"\nfilter.keys = \"{path.id}\"\n",
+            "unknown key `keys` in [stream.filter]",
+            "gateway.toml:4:8",
+            "did you mean `key`?",
+        ),
+        // A misspelt key, required or not.
+        (
+            "[[command]]\nnam = \"a\"\nroute = \"POST /a\"\ntopic = \"a\"\n",
+            "unknown key `nam` in [[command]]",
+            "gateway.toml:2:1",
+            "did you mean `name`?",
+        ),
+        (
+            "[[query]]\nroute = \"GET /a/{id}\"\ntopic = \"a\"\nkye = \"{path.id}\"\n",
+            "unknown key `kye` in [[query]]",
+            "gateway.toml:4:1",
+            "did you mean `key`?",
+        ),
+        (
+            "[[quary]]\nroute = \"GET /a\"\ntopic = \"a\"\n",
+            "unknown key `quary`",
+            "gateway.toml:1:3",
+            "did you mean `query`?",
+        ),
+        // Another language, and a text that is not closed.
+        (
+            "# routes\nkafka:\n  bootstrap: [localhost:9092]\nquery:\n  - route: GET /a\n",
+            "this is YAML, and a config is TOML",
+            "gateway.toml:2:1",
+            "bootstrap = [",
+        ),
+        (
+            "{ \"kafka\": { \"bootstrap\": [] } }\n",
+            "this is JSON, and a config is TOML",
+            "gateway.toml:1:1",
+            "`sluicegate init`",
+        ),
+        (
+            "[[query]]\nroute = \"GET /a\ntopic = \"a\"\nkey = \"b\"\n",
+            "not TOML",
+            "gateway.toml:2:",
+            "docs/config.md",
+        ),
+        // TLS with nothing to show: both files are named at once.
+        (
+            "tls.listen = [\"127.0.0.1:8443\"]\n[[query]]\nroute = \"GET /a\"\ntopic = \"a\"\n",
+            "HTTPS needs `tls.certificate` and `tls.key`",
+            "gateway.toml:1:14",
+            "PEM",
+        ),
+    ];
+    for (text, message, place, help) in cases {
+        let said = refused(text);
+        assert_eq!(said.matches("error: ").count(), 1, "{said}");
+        for wanted in [message, place, help] {
+            assert!(said.contains(wanted), "{wanted}: {said}");
+        }
+    }
 }
 
 #[test]
@@ -102,6 +185,9 @@ route = "GET /a/{x}"
 topic = "t"
 [[stream]]
 route = "POST /a"
+topic = "t"
+[[stream]]
+route = "GET /b"
 topic = "t"
 start = "snapshoot"
 "#;
@@ -187,9 +273,9 @@ start = "snapshoot"
        = help: write "GET /a", or use `[[command]]`
 
     error: `start`: `snapshoot` is not a known value: did you mean `snapshot`?
-      --> gateway.toml:21:9
+      --> gateway.toml:24:9
        |
-    21 | start = "snapshoot"
+    24 | start = "snapshoot"
        |         ^^^^^^^^^^^
        |
        = help: `live`, `earliest` or `snapshot`

@@ -122,7 +122,7 @@ fn what_the_environment_says_counts() {
         .find(|line| line.contains("head_timeout"))
         .unwrap_or(&out);
     assert!(line.contains("7s"), "{line}");
-    let (code, _, said) = run_to_end(&["check", "--no-kafka"], &environment);
+    let (code, _, said) = run_to_end(&["check"], &environment);
     assert_eq!(code, 0, "{said}");
 }
 

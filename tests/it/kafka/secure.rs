@@ -82,8 +82,14 @@ fn failed(gateway: &Gateway) -> f64 {
 
 fn works_by(listener: Listener, tables: &str) {
     let app = app();
-    let gateway = Gateway::start(&config(&app, &at(listener), tables));
+    let config = config(&app, &at(listener), tables);
+    let gateway = Gateway::start(&config);
     works(&app, &gateway);
+    // `check --live` logs in by itself.
+    let (_folder, path) = gateway::config_file(&config);
+    let check = ["check", "--live", path.to_str().expect("UTF-8")];
+    let (code, out, said) = gateway::run_to_end(&check, &[]);
+    assert_eq!(code, 0, "{said}{out}");
 }
 
 #[test]
