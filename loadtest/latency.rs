@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-/// Longest delay that is told apart from a longer one, in µs.
+/// Longest delay that is recorded exactly, in µs.
 const DELAY_US_MAX: u64 = 60_000_000;
 
 /// Percentiles that every report shows, with the names of their figures.
@@ -16,7 +16,7 @@ pub(crate) const PERCENTILES: [(&str, f64); 4] = [
     ("p99_9_us", 0.999),
 ];
 
-/// Delays in µs. Longer ones than a minute count as a minute.
+/// Delays in µs. A delay longer than a minute counts as a minute.
 #[derive(Clone, Debug)]
 pub(crate) struct Latency(Histogram<u64>);
 

@@ -1,4 +1,4 @@
-//! Curves as SVG, which stands inside the report's page.
+//! Curves as SVG, embedded in the report's page.
 
 use anyhow::{Result, anyhow};
 use plotters::prelude::*;

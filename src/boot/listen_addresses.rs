@@ -2,7 +2,7 @@
 //! before, the error names the line of the file.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use crate::config::{Listen, Loaded, Reason};
 

@@ -15,7 +15,7 @@
 //! identity and from the idempotency hash. For another identity the proof is wrong, so its token
 //! is no better than a malformed one.
 
-// Bytes of strangers: an index that they choose must not end the process.
+// A token comes from a client: an index that the client chooses must not end the process.
 #![warn(clippy::indexing_slicing)]
 
 use base64::Engine as _;
@@ -50,8 +50,8 @@ impl CommandLocation {
     pub const TOKEN_LEN: usize = 60;
 
     /// The fewest bytes of an idempotency key for which an anonymous client gets a location: 22
-    /// characters of base64url hold 128 bits. Anyone who guesses the key of an anonymous client
-    /// could read the reply, so its key must not be a short one.
+    /// characters of base64url hold 128 bits. A client that guesses the key of an anonymous client
+    /// could read its reply, so the key must not be short.
     pub const ANONYMOUS_KEY_BYTES_MIN: usize = 22;
 
     /// The location of a command that is in flight now.

@@ -291,7 +291,7 @@ fn a_tenant_with_unlimited_demand_leaves_places_to_others() {
 }
 
 #[test]
-fn the_exchanges_of_a_tenant_are_bounded_whoever_opened_the_command() {
+fn the_exchanges_of_a_tenant_are_bounded_even_on_commands_of_others() {
     let limits = OpenLimits {
         waiters_max: 4,
         waiters_per_command_max: 16,

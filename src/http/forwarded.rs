@@ -149,7 +149,7 @@ mod tests {
             ("10.0.0.1", &["[2001:db8::1]:4711"], "2001:db8::1"),
             ("10.0.0.1", &["2001:db8::1"], "2001:db8::1"),
             ("10.0.0.1", &["::ffff:192.0.2.1"], "192.0.2.1"),
-            // What can't be read is not skipped: whoever sent the rest is unknown.
+            // An entry that can't be read is not skipped: the sender of the rest is unknown.
             ("10.0.0.1", &["192.0.2.1, unknown"], "10.0.0.1"),
             ("10.0.0.1", &["192.0.2.1, nonsense, 10.0.0.2"], "10.0.0.2"),
             ("10.0.0.1", &["192.0.2.1, [2001:db8::1]x"], "10.0.0.1"),

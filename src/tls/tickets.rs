@@ -10,8 +10,8 @@ use std::time::Duration;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use rustls::server::ProducesTickets;
 
-/// How long a key encrypts new tickets. It decrypts them for as long again. Whoever steals a key
-/// can decrypt what was sent in TLS 1.2 sessions of that time.
+/// How long a key encrypts new tickets. It decrypts them for as long again. A thief of a key can
+/// decrypt what was sent in TLS 1.2 sessions of that time.
 pub const TICKET_KEY_AGE_MAX: Duration = Duration::from_secs(6 * 3600);
 
 /// Most bytes of a ticket that is decrypted. A ticket holds the client's certificates, if it has

@@ -240,7 +240,7 @@ fn configurations_are_described_and_altered() {
 }
 
 #[test]
-fn a_version_from_the_future_is_told_in_version_0() {
+fn a_version_from_the_future_is_answered_in_version_0() {
     // KIP-511.
     let mut rig = Rig::new(1);
     let c = rig.connect(1);

@@ -231,7 +231,7 @@ fn epochs_end_where_the_next_begins() {
 }
 
 #[test]
-fn a_reader_of_what_was_lost_is_told_where_it_diverged() {
+fn a_reader_of_what_was_lost_learns_where_it_diverged() {
     let (mut rig, c) = Rig::with_topic(&[]);
     for _ in 0..5 {
         rig.append(c, &[("k", Some("x"))]);

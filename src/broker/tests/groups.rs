@@ -339,7 +339,7 @@ fn a_member_that_leaves_or_falls_silent_is_replaced_by_the_others() {
 }
 
 #[test]
-fn a_rebalance_goes_on_without_a_member_that_does_not_join() {
+fn a_rebalance_continues_without_a_member_that_does_not_join() {
     let (mut rig, mut a, b) = two_members();
     rig.send_join(a.c, &a.id, None);
     for _ in 0..7 {

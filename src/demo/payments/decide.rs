@@ -184,7 +184,7 @@ impl Ledger {
         is_current(command, me)?;
         let payee = self
             .account(&request.payee)
-            .expect("who asks has an account, and none is ever closed");
+            .expect("the sender has an account, and no account is ever closed");
         if answer.accept {
             transfer_money(
                 command,

@@ -64,7 +64,7 @@ fn the_broker_that_the_leader_names_is_read_until_metadata_is_old() {
 }
 
 #[test]
-fn whoever_has_no_rack_names_none() {
+fn a_client_without_a_rack_names_none() {
     let (mut world, handle) = known(&[(1, 0)]);
     world.client.read(key(handle, 0), at(0));
     assert_eq!(&*world.next_fetch().fetch().rack_id, "");
@@ -157,7 +157,7 @@ fn a_broker_that_left_the_cluster_leads_back_to_the_leader() {
 /// A follower may lag, or have a later log start. So the leader is asked before the client believes
 /// an offset to be gone.
 #[test]
-fn only_the_leader_is_believed_that_an_offset_is_gone() {
+fn only_the_leader_can_report_an_offset_as_out_of_range() {
     let (mut world, _) = at_replica();
     world.offsets = (3, 9, 0);
     let fetch = world.next_fetch();

@@ -187,7 +187,7 @@ fn a_moved_leader_is_found_and_asked() {
 }
 
 #[test]
-fn a_stale_leader_that_stays_is_asked_with_backoff_and_told_once() {
+fn a_stale_leader_that_stays_is_asked_with_backoff_and_reported_once() {
     let (mut world, handle) = known(&[(1, 0)]);
     world.client.read(key(handle, 0), at(0));
     world.settle();
@@ -214,7 +214,7 @@ fn a_stale_leader_that_stays_is_asked_with_backoff_and_told_once() {
 }
 
 #[test]
-fn out_of_range_is_told_and_goes_on_at_the_log_start() {
+fn out_of_range_is_reported_and_continues_at_the_log_start() {
     let (mut world, handle) = known(&[(1, 0)]);
     world.offsets = (50, 60, 0);
     world.client.read(key(handle, 0), at(7));
@@ -234,7 +234,7 @@ fn out_of_range_is_told_and_goes_on_at_the_log_start() {
 }
 
 #[test]
-fn a_stopped_read_shows_nothing_more_and_a_new_one_begins_anew() {
+fn a_stopped_read_emits_nothing_more_and_a_new_one_restarts() {
     let (mut world, handle) = known(&[(1, 0)]);
     world.client.read(key(handle, 0), at(0));
     world.settle();
@@ -248,7 +248,7 @@ fn a_stopped_read_shows_nothing_more_and_a_new_one_begins_anew() {
 }
 
 #[test]
-fn a_paused_read_is_left_out_until_it_goes_on() {
+fn a_paused_read_is_left_out_until_it_is_resumed() {
     let (mut world, handle) = known(&[(1, 0), (1, 0)]);
     world.client.read(key(handle, 0), at(0));
     world.client.read(key(handle, 1), at(0));
@@ -440,7 +440,7 @@ fn aborted_records_are_hidden_and_the_offset_moves_past_them() {
 }
 
 #[test]
-fn a_damaged_batch_is_told_with_its_offsets_and_passed() {
+fn a_damaged_batch_is_reported_with_its_offsets_and_skipped() {
     let (mut world, handle) = known(&[(1, 0)]);
     world.client.read(key(handle, 0), at(0));
     world.settle();
@@ -466,7 +466,7 @@ fn a_damaged_batch_is_told_with_its_offsets_and_passed() {
 }
 
 #[test]
-fn nonsense_is_told_once_and_asked_for_with_backoff() {
+fn nonsense_is_reported_once_and_retried_with_backoff() {
     let (mut world, handle) = known(&[(1, 0)]);
     world.client.read(key(handle, 0), at(0));
     world.settle();

@@ -94,7 +94,11 @@ fn nothing_is_asked_before_the_broker_knows_us() {
     let (mut world, handle) = asking("PLAIN", plain());
     world.client.read(key(handle, 0), at(0));
     world.settle();
-    assert_eq!(world.fetches.len(), 1, "the peer cuts who asks too early");
+    assert_eq!(
+        world.fetches.len(),
+        1,
+        "the peer closes a connection that asks too early"
+    );
     assert!(world.sasl.said.iter().all(|it| &it[..] == b"\0alice\0pass"));
     let events = world.take();
     assert!(down(&events).is_empty() && events.iter().any(is_up));
@@ -139,7 +143,7 @@ fn a_mechanism_that_is_not_offered_and_a_port_that_does_not_ask_are_named() {
 }
 
 #[test]
-fn who_does_not_say_who_it_is_hears_no_first_answer() {
+fn a_client_that_does_not_authenticate_gets_no_response() {
     let (mut world, _) = asking("PLAIN", settings());
     world.settle();
     assert_eq!(down(&world.take()), [&KafkaError::SaslWanted]);
@@ -158,7 +162,7 @@ fn a_tls_port_is_known_by_its_alert() {
 }
 
 #[test]
-fn what_is_no_kafka_and_what_hangs_up_at_once_are_told_apart() {
+fn what_is_no_kafka_and_what_hangs_up_at_once_are_distinguished() {
     let greeted = |bytes: Option<&[u8]>| {
         let mut world = World::new(&[topic(&[(1, 0)])]);
         world.client.watch(&TopicName::new("t").unwrap());

@@ -216,7 +216,7 @@ fn idle_partitions_are_asked_for_on_another_connection() {
 
 /// The broker reported its ends to an earlier read of the key, and does not report them twice.
 #[test]
-fn a_read_that_begins_anew_hears_what_was_told_before() {
+fn a_read_that_restarts_gets_the_bounds_reported_before() {
     let (mut world, handle) = begun(1);
     world.client.read(key(handle, 0), at(0));
     let fetch = world.next_fetch();
@@ -271,7 +271,7 @@ fn what_was_not_read_is_not_moved() {
 }
 
 #[test]
-fn a_session_that_is_over_begins_anew_at_once_and_nothing_has_failed() {
+fn a_session_that_has_ended_is_replaced_at_once_without_a_failure() {
     // FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH, INCONSISTENT_TOPIC_ID,
     // FETCH_SESSION_TOPIC_ID_ERROR.
     for code in [70, 71, 103, 106] {
@@ -321,7 +321,7 @@ fn a_broker_that_grants_none_is_asked_for_all_each_time() {
 }
 
 #[test]
-fn old_brokers_and_whoever_wants_none_get_none() {
+fn old_brokers_and_clients_without_the_setting_get_none() {
     for (newest, wanted) in [(6, true), (16, false)] {
         let mut with = settings();
         with.fetch_sessions = wanted;

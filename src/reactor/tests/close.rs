@@ -103,7 +103,7 @@ fn reused_slots_never_meet_old_events() {
 }
 
 #[test]
-fn who_waits_in_the_queue_is_served_before_the_port_closes() {
+fn a_client_that_waits_in_the_queue_is_served_before_the_port_closes() {
     for _ in 0..20 {
         let fixture = Fixture::start(2, plan());
         let mut clients: Vec<_> = (0..50).map(|_| fixture.connect()).collect();

@@ -143,7 +143,8 @@ impl Barriers {
         &mut self,
         request: Box<CommandRequest>,
         topics: CommandTopics,
-        (home, now): (&Topics, Instant),
+        home: &Topics,
+        now: Instant,
     ) -> Result<(), Box<CommandRequest>> {
         let bytes = self.bytes + request.bytes_held();
         // One command may be larger alone (`http.body_bytes_max`).
@@ -295,7 +296,7 @@ impl Barriers {
         let met = (place, Round::default())..=(place, passed);
         while let Some(mut command) = self.waiting.next_met(&met) {
             match command.then.take() {
-                Some(then) if !self.is_passed(then) => {
+                Some(then) if !self.is_passed(then.0, then.1) => {
                     command.awaits = then;
                     let (exchange, deadline) = (command.request.exchange, command.deadline);
                     let inserted = self.waiting.insert(exchange, then, deadline, command);
@@ -311,7 +312,7 @@ impl Barriers {
         None
     }
 
-    fn is_passed(&self, (place, round): (usize, Round)) -> bool {
+    fn is_passed(&self, place: usize, round: Round) -> bool {
         let topic = self.topics.get(&place);
         topic.is_some_and(|topic| topic.rounds.passed() >= round)
     }

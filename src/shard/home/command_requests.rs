@@ -132,7 +132,7 @@ impl HomeCommands {
         if let Some(Err(limit)) = table.map(|it| it.open.reserve(&request.tenant)) {
             return Some(Answer::Refused(limit.into()));
         }
-        let waits = self.barriers.wait(request, at, (cx.topics, cx.now.mono));
+        let waits = self.barriers.wait(request, at, cx.topics, cx.now.mono);
         let request = waits.err()?;
         cx.release(at, &request);
         Some(refused(Failure::Overloaded))

@@ -457,8 +457,8 @@ mod tests {
             wanted.map(|(p, o)| (p.0, o.0)).collect()
         };
         assert_eq!(take(&mut degraded, 1), [(0, 7), (2, 3)]);
-        // The reading did not help, so the next one waits. A slice that gets room later does not
-        // wait for the others.
+        // The records found no room again, so the next reread waits. A slice that gets room later
+        // does not wait for the others.
         assert_eq!(degraded.next_wanted(), Some(now(61)));
         degraded.slices[2].gaps = gaps(&[(1, 1)]);
         assert_eq!(degraded.next_wanted(), Some(Instant::ZERO));

@@ -16,6 +16,9 @@ use crate::model::{HashSecret, LogTag, Offset, Partition, ShardId, UnixMillis};
 use crate::sse::{Encoder, Encoding};
 
 use super::in_flight::InFlight;
+use crate::shard::message::Incarnation;
+use crate::shard::snapshot::Snapshot;
+use crate::shard::topic_plan::TopicPlan;
 
 /// Bytes of a step's blocks, over all encodings of the topic. A record whose events are larger is a
 /// step of its own. Small enough that a step is encoded within a turn's budget, and large enough
@@ -64,6 +67,30 @@ struct Waiting {
 type Blocks = SmallVec<[Option<Arc<Block>>; 2]>;
 
 impl Order {
+    /// The order of an incarnation, without a step.
+    pub(super) fn open(
+        incarnation: &Incarnation,
+        plan: &TopicPlan,
+        snapshot: &Snapshot,
+        time: UnixMillis,
+    ) -> Self {
+        let settings = &snapshot.config.settings;
+        let limits = Limits {
+            window_bytes_max: settings.streams.window_bytes_max,
+            in_flight_bytes_max: settings.kafka.topic_in_flight_bytes_max,
+            step_bytes_max: snapshot.work.step_bytes_max,
+        };
+        let encodings = if incarnation.streamed {
+            &plan.encodings[..]
+        } else {
+            &[]
+        };
+        let shared = plan.is_shared();
+        let shards = snapshot.layout.slice_shards().filter(|_| shared);
+        let (tag, secret) = (incarnation.tag, incarnation.secret);
+        Self::new(tag, secret, limits, encodings, shards, time)
+    }
+
     /// The order of a log from its start, shared with `shards`.
     pub(super) fn new(
         tag: LogTag,

@@ -30,7 +30,7 @@ use super::degraded::{Degraded, Refill, UndecodableRange};
 use super::health::{Line, TopicHealth, TopicReads, WriteHealth};
 use super::history::{History, HistoryContext};
 use super::loading::since;
-use super::order::{Limits, Order};
+use super::order::Order;
 use super::partitions::log_start;
 use super::report::Report;
 use super::rereads::{Rereads, reached};
@@ -39,7 +39,7 @@ use super::topic_commands::TopicCommands;
 use super::topic_ids::TopicIds;
 use super::topic_log::TopicLog;
 use crate::route::Refused;
-use crate::shard::message::{Incarnation, Level, ProjectionMessage, TopicMessage};
+use crate::shard::message::{Level, ProjectionMessage, TopicMessage};
 use crate::shard::outbox::Outbox;
 use crate::shard::snapshot::{ClusterId, Snapshot, TopicId};
 use crate::shard::topic_plan::TopicPlan;
@@ -288,7 +288,7 @@ impl Topic {
         let incarnation = self
             .shown
             .incarnation(self.incarnation, streamed, view, plan, snapshot);
-        let order = self.new_order(&incarnation, cx);
+        let order = Order::open(&incarnation, plan, snapshot, cx.now.wall);
         if plan.is_shared() {
             let incarnation = Arc::new(incarnation);
             cx.to_projections(self.index(), || {
@@ -298,26 +298,6 @@ impl Topic {
         let last_step = self.log.as_ref().map_or(Instant::ZERO, TopicLog::last_step);
         let log = TopicLog::new(self.ids, plan, order, view.partitions, last_step);
         self.log = Some(log);
-    }
-
-    /// The order of an incarnation, without a step.
-    fn new_order(&self, incarnation: &Incarnation, cx: &HomeContext<'_>) -> Order {
-        let plan = self.ids.plan(cx.snapshot);
-        let settings = &cx.snapshot.config.settings;
-        let limits = Limits {
-            window_bytes_max: settings.streams.window_bytes_max,
-            in_flight_bytes_max: settings.kafka.topic_in_flight_bytes_max,
-            step_bytes_max: cx.snapshot.work.step_bytes_max,
-        };
-        let encodings = if incarnation.streamed {
-            &plan.encodings[..]
-        } else {
-            &[]
-        };
-        let (tag, secret) = (incarnation.tag, incarnation.secret);
-        let shared = plan.is_shared();
-        let shards = cx.snapshot.layout.slice_shards().filter(|_| shared);
-        Order::new(tag, secret, limits, encodings, shards, cx.now.wall)
     }
 
     /// Whether its events are encoded. Streams of a misconfigured topic are refused, while other

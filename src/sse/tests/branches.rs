@@ -106,7 +106,7 @@ fn a_compacted_topic_starts_over_with_the_last_gap() {
 }
 
 #[test]
-fn one_that_can_not_be_judged_is_closed_and_comes_again() {
+fn a_client_whose_id_cannot_be_checked_is_closed() {
     let mut peer = peer(false, &[5]);
     resume(&mut peer, &held(&[(5, OLD)]));
     let (question, _) = asked(&mut peer).expect("a question");
@@ -120,7 +120,7 @@ fn one_that_can_not_be_judged_is_closed_and_comes_again() {
 /// The client's id is valid at first. The log is cut back below it before this instance has read so
 /// far.
 #[test]
-fn one_that_is_ahead_is_looked_at_again_when_an_epoch_changes() {
+fn a_client_that_is_ahead_is_checked_again_when_an_epoch_changes() {
     let mut peer = peer(false, &[5]);
     let mut ahead = Cut::start();
     set(&mut ahead, 0, 9);

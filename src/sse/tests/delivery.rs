@@ -32,7 +32,7 @@ fn an_idle_subscriber_is_small() {
 }
 
 #[test]
-fn one_who_is_behind_gets_many_blocks_in_one_offer() {
+fn a_subscriber_that_is_behind_gets_many_blocks_in_one_offer() {
     let mut peer = live(false, WIDE);
     for n in 0..100 {
         peer.record(0, "a", &n.to_string());
@@ -101,7 +101,7 @@ fn an_honest_transport_is_offered_whole_frames() {
 }
 
 #[test]
-fn who_falls_out_of_the_window_is_closed() {
+fn a_subscriber_that_falls_out_of_the_window_is_closed() {
     let mut peer = live(false, 0);
     peer.record(0, "a", "1");
     let mut pipe = Pipe::default();
@@ -131,7 +131,7 @@ fn an_idle_subscriber_cannot_lag() {
 }
 
 #[test]
-fn one_whose_connection_is_gone_is_forgotten() {
+fn a_subscriber_whose_connection_is_closed_is_removed() {
     let mut peer = live(false, WIDE);
     peer.record(0, "a", "1");
     let mut pipe = Pipe::open();
@@ -179,7 +179,7 @@ fn conflation_starts_at_what_the_client_holds() {
 
 /// The subscriber was woken, but the window had moved on before its turn came.
 #[test]
-fn conflation_knows_what_one_held_who_had_not_begun_to_read() {
+fn conflation_knows_what_a_client_held_before_its_first_read() {
     let mut peer = Peer::new(settings(true), 0, cut(&[0]));
     peer.resume(1, StartFrom::Live, None, None, Slow::Conflate);
     let mut pipe = Pipe::open();
@@ -216,7 +216,7 @@ fn the_rotation_is_fair() {
 
 /// Of 100,000 subscribers, a record wakes only the subscriber that it is for.
 #[test]
-fn a_record_wakes_whom_it_is_for() {
+fn a_record_wakes_the_subscribers_that_it_matches() {
     let mut peer = Peer::new(settings(false), WIDE, cut(&[0]));
     for token in 0..100_000 {
         let key = format!("user-{token}");
@@ -246,7 +246,7 @@ fn a_record_wakes_whom_it_is_for() {
 
 /// The hash finds, the bytes decide.
 #[test]
-fn keys_of_one_hash_are_told_apart() {
+fn keys_of_one_hash_are_distinguished() {
     let mut peer = Peer::new(settings(false), WIDE, cut(&[0]));
     for (token, key) in [(1, "mine"), (2, "other"), (3, "mine")] {
         let request = Subscribe {

@@ -187,7 +187,7 @@ fn every_start_says_where_it_is_with_an_event() {
 }
 
 #[test]
-fn what_cannot_be_resumed_is_told() {
+fn what_cannot_be_resumed_is_reported() {
     for (compacted, start, next) in [
         (false, StartFrom::Live, cut(&[5])),
         (false, StartFrom::Earliest, cut(&[3])),
@@ -218,7 +218,7 @@ fn what_cannot_be_resumed_is_told() {
 }
 
 #[test]
-fn what_retention_took_is_told_once_and_passed_over() {
+fn what_retention_removed_is_reported_once_and_skipped() {
     let mut peer = peer(false, WIDE, &[9, 4]);
     let (partition, offset) = (Partition(0), Offset(6));
     let change = Change::LogStart { partition, offset };
@@ -240,7 +240,7 @@ fn what_retention_took_is_told_once_and_passed_over() {
 }
 
 #[test]
-fn deletes_that_may_be_gone_start_the_table_over() {
+fn deletes_that_may_have_expired_start_a_snapshot() {
     let day = 24 * 3600;
     for (away, window, over) in [(day, 0, true), (day / 2, 0, false), (day, WIDE, false)] {
         let mut peer = peer(true, window, &[5]);
@@ -350,7 +350,7 @@ fn a_snapshot_is_pages_then_an_id_then_the_window() {
 }
 
 #[test]
-fn a_snapshot_that_outlasts_the_window_goes_on_from_where_it_was() {
+fn a_snapshot_that_outlasts_the_window_continues_from_where_it_was() {
     let mut peer = peer(true, 0, &[0]);
     peer.record(0, "a", "1");
     peer.subscribe(1, StartFrom::Snapshot, None);
@@ -450,7 +450,7 @@ fn what_a_catch_up_has_read_is_not_read_again() {
 }
 
 #[test]
-fn a_catch_up_goes_on_without_its_slowest() {
+fn a_catch_up_read_continues_without_its_slowest_member() {
     let mut peer = peer(false, 0, &[0]);
     let records: Vec<Rec> = (0..4).map(|o| rec(o, "a", &format!("v{o}"))).collect();
     peer.records(0, &records, 4);
@@ -679,7 +679,7 @@ fn heartbeats_carry_an_id_where_it_matters() {
 }
 
 #[test]
-fn one_who_waits_for_history_hears_that_the_stream_lives() {
+fn a_subscriber_that_waits_for_history_gets_heartbeats() {
     let mut peer = peer(true, 0, &[3]);
     peer.subscribe(0, StartFrom::Snapshot, None);
     read(&mut peer);

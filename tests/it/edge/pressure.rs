@@ -44,7 +44,7 @@ fn halves_of_bodies_are_bounded_and_cost_nobody_else() {
         assert_eq!(
             gateway.get("/items/a").text(),
             "1",
-            "who asks for nothing is served"
+            "a client that asks for nothing is served"
         );
     }
     assert!(

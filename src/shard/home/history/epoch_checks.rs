@@ -24,7 +24,7 @@ const LOOKS_MAX: usize = 256;
 #[derive(Debug)]
 pub(super) struct EpochChecks {
     /// By the number of reports that were known when a client was last looked at. A report does not
-    /// say whom it helps, so each report lets all of them be looked at again.
+    /// name the clients that it helps, so each report lets all clients be looked at again.
     waiting: WaitQueue<ExchangeId, u64, EpochCheck>,
     /// Reports of leaders so far, and one more: a client that was never looked at comes before.
     reports: u64,
@@ -133,7 +133,7 @@ impl EpochCheck {
     fn ends(&self, at: &mut HistoryContext<'_>) -> Option<Vec<(Partition, Next)>> {
         let (mut ends, mut known) = (Vec::new(), true);
         for &(partition, held) in &self.positions {
-            // Ask for all of them, also if one is not known yet: the leaders answer at once.
+            // Ask for all positions, even if the first is not known: the leaders answer at once.
             match at
                 .client
                 .epoch_end(at.handle, partition, held.epoch, at.now)
