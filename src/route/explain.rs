@@ -87,7 +87,7 @@ fn any_route(config: &Config, route: RouteIndex) -> AnyRoute<'_> {
                 topics: it.topic.to_string(),
             }
         }
-        RouteIndex::Stream(index) => {
+        RouteIndex::Stream(index) | RouteIndex::Ticket(index) => {
             let it = &config.streams[index];
             AnyRoute {
                 kind: "stream",
