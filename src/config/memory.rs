@@ -22,6 +22,9 @@ pub const GZIP_ENCODER_BYTES: usize = 512 * KIB;
 const SHARD_BYTES: usize = 8 * MIB;
 /// Bytes of a connection with its state and an idle stream. Buffers in use are counted apart.
 const CONNECTION_BYTES: usize = KIB;
+/// What a TLS connection has beyond a plain one, idle or in its handshake: 9 kB as measured, most of
+/// it in rustls and aws-lc.
+const TLS_SESSION_BYTES: usize = 12 * KIB;
 /// What a connection of HTTP/2 has beyond one of HTTP/1.1: the buffers and tables of h2 for
 /// reading, writing and compressing heads, and `http2.streams_max` streams.
 const HTTP2_CONNECTION_BYTES: usize = 64 * KIB;
@@ -138,6 +141,16 @@ pub fn memory_caps(config: &Config, shards: u16) -> Vec<Cap> {
                 0
             },
             HTTP2_CONNECTION_BYTES,
+        ),
+        cap(
+            "TLS sessions",
+            "http.connections_max",
+            if s.tls.listen.is_empty() {
+                0
+            } else {
+                s.http.connections_max
+            },
+            TLS_SESSION_BYTES,
         ),
         cap(
             "request bodies",

@@ -361,7 +361,7 @@ settings! {
         /// Time from accepting a connection to the end of its TLS handshake. After it, the
         /// connection is closed.
         handshake_timeout: Duration = s(10), Time(ms(100)..=s(300)), Reload;
-        /// Connections in their handshake, which takes some 20 kB each. Beyond it, new ones are
+        /// Connections in their handshake, which takes some 10 kB each. Beyond it, new ones are
         /// closed at once. Shards serve one handshake in each turn, so that clients with a
         /// connection do not wait for them.
         handshakes_max: usize = 10_000, Count(16..=1_000_000), Reload;

@@ -61,7 +61,11 @@ impl ProxyHeader {
 /// Reads the header at the start of `bytes`. Returns its length and its source; `None` if more
 /// bytes are needed.
 fn parse(bytes: &[u8]) -> Result<Option<(usize, ProxySource)>, BadProxyHeader> {
-    if bytes.iter().zip(SIGNATURE).any(|(byte, wanted)| byte != wanted) {
+    if bytes
+        .iter()
+        .zip(SIGNATURE)
+        .any(|(byte, wanted)| byte != wanted)
+    {
         return Err(BadProxyHeader);
     }
     let Some((fixed, rest)) = bytes.split_first_chunk::<FIXED_BYTES>() else {

@@ -140,7 +140,8 @@ groups! {
         /// Streams that wait for memory for their next page of changes.
         streams_waiting_for_pages: Gauge = "streams_waiting_for_pages",
         /// Panics while bytes of a client were parsed or a response was encoded. Each closed one
-        /// connection, and the log has the place. A panic elsewhere ends the process.
+        /// connection, or over HTTP/2 ended one stream with 500, and the log has the place. A panic
+        /// elsewhere ends the process.
         connection_panics: Counter = "connection_panics_total",
         /// Turns of the shards' loops.
         turns: Counter = "turns_total",

@@ -160,7 +160,7 @@ mod tests {
                 if six {
                     Ipv6Addr::from_bits(bits).into()
                 } else {
-                    Ipv4Addr::from_bits((bits >> 96) as u32).into()
+                    Ipv4Addr::from_bits(u32::try_from(bits >> 96).expect("32 bits")).into()
                 }
             };
             let prefix = if six { prefix } else { prefix.min(32) };

@@ -304,13 +304,14 @@ fn a_path_defined_twice_shows_both_lines() {
 fn caps_over_the_memory_are_refused_with_the_table() {
     let text = "memory = \"512MiB\"\nshards = 2\n[[query]]\nroute = \"GET /a\"\ntopic = \"t\"\n";
     insta::assert_snapshot!(refused(text), @r#"
-    error: the caps add up to 849 MiB, and `memory` allows 512MiB
+    error: the caps add up to 1474 MiB, and `memory` allows 512MiB
      --> gateway.toml:1:10
       |
     1 | memory = "512MiB"
       |          ^^^^^^^^
       |
       = help: lower some, or raise `memory`:
+                   625 MiB  connections of HTTP/2, 10000 × 64KiB (http2.connections_max)
                    256 MiB  caches (cache.bytes_max)
                    128 MiB  request bodies (http.bodies_bytes_max)
                    128 MiB  responses (http.responses_bytes_max)
@@ -323,7 +324,7 @@ fn caps_over_the_memory_are_refused_with_the_table() {
                     16 MiB  shards, 2 × 8MiB (shards)
                      2 MiB  counters of single clients
                      1 MiB  records waiting for their order
-                   849 MiB  in all
+                  1474 MiB  in all
     "#);
 }
 

@@ -361,8 +361,8 @@ impl Streams {
     }
 
     /// Ends an event stream of HTTP/2, whose connection is taken out or in its place. The client
-    /// reads the end, or that the last event was cut. Returns the stream, whose place is to be given
-    /// back.
+    /// reads the end, or that the last event was cut. Returns the stream, whose place is to be
+    /// given back.
     pub(super) fn end_http2<I: Io>(
         &self,
         (http2, slot): (&mut Http2, StreamSlot),
@@ -612,8 +612,8 @@ fn unsubscribe<I>(stream: &Stream, cx: &mut EdgeContext<'_, I>) {
 /// which has no body that could be a stream.
 type Refused = Option<(StreamRefusal, Duration)>;
 
-/// Lets a stream take its place among those of the process and of its client. Returns the client, if
-/// its streams are limited.
+/// Lets a stream take its place among those of the process and of its client. Returns the client,
+/// if its streams are limited.
 fn admit<I>(
     start: &StreamStart,
     turns: &Turns,

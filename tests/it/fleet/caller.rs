@@ -261,7 +261,7 @@ impl Caller {
             if let Some(response) = trying.reader.response() {
                 let attempt = trying.attempt;
                 self.trying = None;
-                return self.on_response(attempt, &response, world, account);
+                return self.on_response(attempt, &response, world, account, storm);
             }
             self.lose(account, world.now.mono);
             return self.rest(world);
@@ -287,7 +287,7 @@ impl Caller {
         if let Some(response) = trying.reader.response() {
             let attempt = trying.attempt;
             self.trying = None;
-            return self.on_response(attempt, &response, world, account);
+            return self.on_response(attempt, &response, world, account, storm);
         }
         if trying.gives_up <= world.now.mono || storm && random.one_in(80) {
             self.leave(world, account);
@@ -301,6 +301,7 @@ impl Caller {
         response: &Response,
         world: &mut World,
         account: &mut Account,
+        storm: bool,
     ) {
         let verdict = account.on_response(attempt, response, world.now.mono);
         if response.closes {
@@ -308,6 +309,10 @@ impl Caller {
         }
         let request = self.todo.front().expect("it is being asked");
         match verdict {
+            // Its answer was lost on the way to the client, which sends the request again.
+            Verdict::Final if storm && request.key.is_some() && world.random.one_in(4) => {
+                self.polling = None;
+            }
             Verdict::Final => {
                 self.polling = None;
                 self.done.extend(self.todo.pop_front());

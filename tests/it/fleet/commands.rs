@@ -134,6 +134,8 @@ impl Commands {
         // While a gateway is paused, what a leader has answered it grows old.
         let pauses = if random.one_in(3) { 6 } else { 60 };
         (world.faults.brokers, world.faults.pauses) = (faulty, Some(pauses));
+        // A reply may be readable while what a leader answered before is still on its way.
+        world.faults.stalls = random.one_in(2).then_some(20);
         let partitions = |random: &mut Random| random.within(1, 3) as u32;
         let topics = TOPICS.map(|name| (name, partitions(random)));
         let replies = REPLIES.map(|name| (name, partitions(random)));

@@ -50,7 +50,7 @@ struct Loaded {
 /// restarts them by seed. Returns what each has read at the end.
 fn load(seed: u64, batches: i64, span_ms: i64, retention_ms: i64) -> Vec<Loaded> {
     let mut world = World::new(seed, 2);
-    (world.faults.brokers, world.faults.pauses) = (false, None);
+    world.faults.brokers = false;
     let retention = retention_ms.to_string();
     let configs = [("retention.ms", &*retention)];
     for (topic, configs) in [("orders", &[][..]), (REPLIES, &configs)] {

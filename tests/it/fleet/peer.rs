@@ -406,8 +406,14 @@ impl Peer {
         driven.inputs.sockets.push(event);
     }
 
-    /// Moves bytes between shards and the broker.
-    pub(super) fn exchange(&mut self, now: Now, random: &mut Random, broker: &mut Broker) {
+    /// Moves bytes between shards and the broker. `stalled`: what brokers send stays on its way.
+    pub(super) fn exchange(
+        &mut self,
+        now: Now,
+        stalled: bool,
+        random: &mut Random,
+        broker: &mut Broker,
+    ) {
         for driven in &mut self.shards {
             for pipe in driven.pipes.iter_mut().flatten() {
                 let End::Broker(connection) = pipe.end else {
@@ -423,7 +429,7 @@ impl Peer {
                     }
                 }
                 let down = broker.outgoing(connection).len();
-                if down > 0 && !pipe.ended && !random.one_in(4) {
+                if down > 0 && !pipe.ended && !stalled && !random.one_in(4) {
                     let len = random.within(1, down.min(64 * 1024) as u64) as usize;
                     pipe.to_shard.extend(&broker.outgoing(connection)[..len]);
                     broker.on_written(connection, len);

@@ -58,6 +58,8 @@ pub(super) struct Gateway {
     pub(super) life: u32,
     /// Steps left in which the process gets no CPU.
     paused: u64,
+    /// Steps left in which nothing arrives from brokers.
+    stalled: u64,
 }
 
 /// The kinds of faults in a world.
@@ -67,6 +69,8 @@ pub(super) struct Faults {
     pub(super) brokers: bool,
     /// Gateway processes get no CPU for a while: in one step of this many.
     pub(super) pauses: Option<u64>,
+    /// What brokers send to a gateway is on its way for a while: in one step of this many.
+    pub(super) stalls: Option<u64>,
 }
 
 /// State that every scenario has.
@@ -104,6 +108,7 @@ impl World {
             faults: Faults {
                 brokers: true,
                 pauses: None,
+                stalls: None,
             },
             frozen: None,
         }
@@ -125,6 +130,7 @@ impl World {
                 process: None,
                 life: 0,
                 paused: 0,
+                stalled: 0,
             });
         }
     }
@@ -138,7 +144,7 @@ impl World {
             self.broker.thaw_node(node);
         }
         for gateway in &mut self.gateways {
-            gateway.paused = 0;
+            (gateway.paused, gateway.stalled) = (0, 0);
         }
         for _ in 0..CALM {
             self.step(scenario, false);
@@ -180,12 +186,14 @@ impl World {
                 continue;
             };
             gateway.paused = gateway.paused.saturating_sub(1);
+            gateway.stalled = gateway.stalled.saturating_sub(1);
             if gateway.paused > 0 {
                 continue;
             }
+            let stalled = gateway.stalled > 0;
             for _ in 0..3 {
                 process.turn(self.now, &mut self.random, &mut self.broker);
-                process.exchange(self.now, &mut self.random, &mut self.broker);
+                process.exchange(self.now, stalled, &mut self.random, &mut self.broker);
             }
             if !process.is_ready() {
                 process.ask();
@@ -227,6 +235,12 @@ impl World {
         {
             let index = self.random.below(self.gateways.len() as u64) as usize;
             self.gateways[index].paused = self.random.within(2, 40);
+        }
+        if let Some(n) = self.faults.stalls
+            && self.random.one_in(n)
+        {
+            let index = self.random.below(self.gateways.len() as u64) as usize;
+            self.gateways[index].stalled = self.random.within(4, 40);
         }
         if !self.faults.brokers {
             return;

@@ -5,6 +5,7 @@ mod certificate;
 mod client;
 mod floods;
 mod h2spec;
+mod limits;
 mod requests;
 mod streams;
 mod tls;
