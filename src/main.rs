@@ -312,9 +312,10 @@ fn live_text(report: &LiveReport, output: Output) -> String {
 
 /// The exit code for what the brokers reported.
 fn live_verdict(report: &LiveReport) -> ExitCode {
-    match report.topics.iter().any(|it| it.fit() == Fit::Unfit) {
-        true => ExitCode::from(CONFIG_REFUSED),
-        false => ExitCode::SUCCESS,
+    if report.topics.iter().any(|it| it.fit() == Fit::Unfit) {
+        ExitCode::from(CONFIG_REFUSED)
+    } else {
+        ExitCode::SUCCESS
     }
 }
 

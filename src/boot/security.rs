@@ -361,7 +361,7 @@ mod tests {
         };
         let loaded = load(sources).map_err(|report| report.render(false));
         let config = loaded.expect("the config is right in itself").config;
-        let error = all(&config).err().expect("it names what can't be used");
+        let error = all(&config).expect_err("it names what can't be used");
         assert_eq!(error.exit_code(), 78, "{error}");
         let said = error.to_string();
         // `check` must report the same.

@@ -33,7 +33,7 @@ mod tests {
 
     #[test]
     fn a_panic_within_is_caught_and_the_next_one_outside_is_not_guarded() {
-        assert_eq!(guarded(|| is_guarded()), Some(true));
+        assert_eq!(guarded(is_guarded), Some(true));
         assert!(!is_guarded());
         assert_eq!(guarded(|| -> u8 { panic!("planted") }), None);
         assert!(!is_guarded());

@@ -95,7 +95,6 @@ impl TopicCommands {
     }
 
     /// Applies a step of the topic. `live`: it is loaded. Returns what to log.
-    #[must_use]
     pub(super) fn on_step(
         &mut self,
         step: &Arc<Step>,

@@ -79,15 +79,13 @@ impl Client {
         let head = self.head(request);
         let (.., body) = request.parts();
         let body = body.to_vec();
-        let send = self.send.clone();
-        Self::wait(&self.runtime, async move {
-            let mut send = send.ready().await.expect("a free stream");
-            let (response, mut stream) = send.send_request(head, body.is_empty()).expect("sent");
-            if !body.is_empty() {
-                stream.send_data(body.into(), true).expect("sent");
-            }
-            response
-        })
+        let ready = self.send.clone().ready();
+        let mut send = Self::wait(&self.runtime, ready).expect("a free stream");
+        let (response, mut stream) = send.send_request(head, body.is_empty()).expect("sent");
+        if !body.is_empty() {
+            stream.send_data(body.into(), true).expect("sent");
+        }
+        response
     }
 
     /// Reads a response to its end.

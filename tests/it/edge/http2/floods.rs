@@ -122,7 +122,8 @@ fn idle_frames_end_the_connection() {
         0 => head(1, "POST", "/items/a/orders", false),
         _ => frame(0, 0, 1, &[]),
     };
-    let floods: [(&str, &dyn Fn(usize) -> Vec<u8>); 6] = [
+    type MakeFrame<'a> = &'a dyn Fn(usize) -> Vec<u8>;
+    let floods: [(&str, MakeFrame<'_>); 6] = [
         ("PING", &ping),
         ("SETTINGS", &settings),
         ("PRIORITY", &priority),

@@ -32,9 +32,10 @@ fn h2spec() -> Option<PathBuf> {
             .env("GOBIN", &folder)
             .output()
             .map_err(|error| format!("go: {error}"))?;
-        match built.status.success() {
-            true => Ok(folder.join("h2spec")),
-            false => Err(String::from_utf8_lossy(&built.stderr).into_owned()),
+        if built.status.success() {
+            Ok(folder.join("h2spec"))
+        } else {
+            Err(String::from_utf8_lossy(&built.stderr).into_owned())
         }
     });
     match built {
