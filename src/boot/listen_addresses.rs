@@ -32,8 +32,8 @@ pub fn foreign_addresses(loaded: &Loaded) -> Vec<Reason> {
         for ip in addresses.into_iter().filter(|ip| !is_ours(*ip)) {
             reasons.push(Reason {
                 message: format!(
-                    "{key}: {ip} is not an address of this machine: use one of those that `ip addr` \
-                     lists, or 0.0.0.0 for all of them"
+                    "{key}: {ip} is not an address of this machine: use one of those that `ip \
+                     addr` lists, or 0.0.0.0 for all of them"
                 ),
                 key: Some(key.to_owned()),
                 at: None,

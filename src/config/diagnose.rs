@@ -210,7 +210,7 @@ pub(super) fn line_of(text: &str, at: usize) -> usize {
 /// The known word most similar to `word`, if it is similar enough to suggest.
 #[must_use]
 pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // In a short word, one letter too many, too few, wrong or swapped weighs much in Jaro's measure.
+    // In a short word, one wrong letter weighs much in Jaro's measure.
     let is_one_slip = |it: &str| it.len() > 2 && strsim::damerau_levenshtein(word, it) == 1;
     let rated = known.into_iter().map(|it| {
         let slip = if is_one_slip(it) { 0.9 } else { 0.0 };

@@ -91,7 +91,8 @@ pub fn refusals(loaded: &Loaded) -> Vec<Reason> {
     reasons
 }
 
-/// The setting that a key of a cluster is. Other clusters' keys are no settings: messages name them.
+/// The setting that a key of a cluster is. Keys of other clusters are no settings: messages name
+/// them.
 fn setting(config: &Config, index: ClusterIndex, key: &str) -> Option<String> {
     config
         .cluster(index)

@@ -361,7 +361,13 @@ impl Streams {
                 StreamEnd::Slow
             }
             Delivery::Failed => StreamEnd::Failed,
-            Delivery::Stalled => StreamEnd::Page,
+            Delivery::Stalled => {
+                // The rest of the page is gone: the client must not read an orderly end.
+                if let Some(events) = http2.events_mut(slot) {
+                    events.is_cut = true;
+                }
+                StreamEnd::Page
+            }
             Delivery::Closed => StreamEnd::Client,
         };
         let ending = (ending, CloseReason::Served);
