@@ -447,7 +447,9 @@ fn an_idle_tls_session_holds_little() {
             if round == 10 {
                 let data = vec![b'x'; 16_000];
                 std::io::Write::write_all(&mut client.writer(), &data).expect("room");
+                let before = BYTES.with(Cell::get);
                 while session.take(&[IoSlice::new(&data[..16_000])]) == 16_000 {}
+                held += BYTES.with(Cell::get) - before;
             }
             up.clear();
             while client.wants_write() {
@@ -477,6 +479,9 @@ fn an_idle_tls_session_holds_little() {
             "{version:?}: a session of {own} bytes holds {begun} when it begins, {most} at most, {held} \
              when it is idle"
         );
-        assert!(held + own as i64 <= 16 * 1024, "{held}");
+        // `check` counts 24 KiB, which must also have room for what aws-lc allocates.
+        assert!((1..=20 * 1024).contains(&held), "{held}");
+        // Full of data, it holds what waits for the socket (64 KiB), and its copy as it grows.
+        assert!(most <= 256 * 1024, "{most}");
     }
 }
