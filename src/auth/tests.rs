@@ -173,7 +173,8 @@ fn a_token_of_each_algorithm_names_its_client() {
     ] {
         let mut verifier = verifier(&set(&[signer.jwk("k1")]));
         let token = signer.good("k1", &claims());
-        let grant = verifier.verify(token.as_bytes(), NOW).expect(signer.alg());
+        let grant = verifier.verify(token.as_bytes(), NOW);
+        let grant = grant.unwrap_or_else(|denial| panic!("{}: {denial:?}", signer.alg()));
         let principal = &grant.principal;
         assert_eq!(principal.identity.parts(), Some(("https://idp", "ann")));
         assert_eq!(principal.claims.get("tenant"), Some("acme"));
@@ -702,6 +703,6 @@ proptest! {
         for other in spellings {
             prop_assert!(verifier.verify(other.as_bytes(), NOW).is_err());
         }
-        prop_assert!(verifier.verify(token[..token.len() - cut].as_bytes(), NOW).is_err());
+        prop_assert!(verifier.verify(&token.as_bytes()[..token.len() - cut], NOW).is_err());
     }
 }
