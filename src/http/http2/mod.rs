@@ -1,7 +1,7 @@
 //! HTTP/2 (RFC 9113) over bytes. The h2 crate knows frames, header compression and flow control. It
-//! expects an asynchronous socket; here it gets a [`Pipe`](pipe::Pipe) between two buffers and is
-//! polled with a waker that does nothing. Whoever changes a [`Session`] drives it afterwards, so no
-//! wake-up is needed and there is no runtime.
+//! expects an asynchronous socket; here it gets a `Pipe` between two buffers and is
+//! polled with a waker that does nothing. The caller that changes a [`Session`] drives it
+//! afterwards, so no wake-up is needed and there is no runtime.
 //!
 //! A [`Session`] is one connection, an [`IncomingRequest`] a request on one of its streams, and a
 //! [`ResponseStream`] the sending side of that stream. A request is written as the head that it

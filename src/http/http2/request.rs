@@ -25,7 +25,7 @@ impl IncomingRequest {
     ///
     /// # Errors
     /// The request names no host or two, a value has a blank at one end, or the head is larger than
-    /// the limit. The refusal is answered in [`unread_context`].
+    /// the limit.
     pub fn write_head(&self, limits: &Limits, out: &mut HeadBytes) -> Result<(), Refusal> {
         out.clear();
         let (uri, fields) = (self.request.uri(), self.request.headers());
