@@ -1,5 +1,5 @@
 //! API keys: random texts that an operator gives to machines. The file has only their hashes, so
-//! whoever reads the file can't use them. A key has at least 128 random bits: nothing slower than
+//! a reader of the file can't use them. A key has at least 128 random bits: nothing slower than
 //! SHA-256 is needed to hide it.
 
 // Bytes of strangers: an index that they choose must not end the process.

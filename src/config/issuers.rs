@@ -136,7 +136,7 @@ impl fmt::Display for JwksUrl {
 }
 
 /// A signature algorithm of JSON Web Tokens (RFC 7518 3.1, RFC 8037). All have public keys: with a
-/// shared secret, whoever can check a token could also make one.
+/// shared secret, a program that can check a token could also make one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Algorithm {
     /// RSASSA-PKCS1-v1_5 with SHA-256.
