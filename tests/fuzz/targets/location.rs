@@ -13,8 +13,8 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     }
     let (ann, bob) = (Identity::new("i", "ann"), Identity::new("i", "bob"));
     if let Ok(text) = std::str::from_utf8(data) {
-        let found = CommandLocation::read(text, ROUTE, &ann);
-        assert_eq!(found, None, "nobody finds 8 bytes of proof by chance");
+        // Must not panic. It may find a token: the fuzzer sees the proof that is compared.
+        let _found = CommandLocation::read(text, ROUTE, &ann);
     }
     let Some(token) = token(data, &ann) else {
         return;

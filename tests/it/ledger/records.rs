@@ -131,10 +131,20 @@ fn null_and_repeated_headers_pass_and_break_nothing() {
         .next_within(crate::client::PATIENCE)
         .expect("a command");
     let correlation = command.header("correlation-id").expect("it has one");
+    // Two ids that differ are ambiguous: this reply answers nobody.
+    replies.write(&ToWrite {
+        value: Some(b"ambiguous"),
+        headers: &[
+            ("correlation-id", Some(b"another's")),
+            ("correlation-id", Some(correlation.as_bytes())),
+            (":status", Some(b"200")),
+        ],
+        ..ToWrite::default()
+    });
     replies.write(&ToWrite {
         value: Some(b"done"),
         headers: &[
-            ("correlation-id", Some(b"another's")),
+            ("correlation-id", Some(correlation.as_bytes())),
             ("correlation-id", Some(correlation.as_bytes())),
             (":status", Some(b"500")),
             (":status", Some(b"201")),
