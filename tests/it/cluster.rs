@@ -207,20 +207,28 @@ impl Cluster {
             .map(|node| super::ground::broker_address(&self.address(node)))
             .collect();
         let plaintext = BrokerSecurity::default();
-        let probe = [TopicSpec {
-            name: TopicName::new(&format!("probe-{:08x}", random() as u32)).expect("a name"),
-            partitions: 1,
-            replication: up as u16,
-            configs: vec![],
-        }];
         let until = Instant::now() + START_TIME_MAX;
+        let new_probe = || {
+            [TopicSpec {
+                name: TopicName::new(&format!("probe-{:08x}", random() as u32)).expect("a name"),
+                partitions: 1,
+                replication: up as u16,
+                configs: vec![],
+            }]
+        };
+        let mut probe = new_probe();
         loop {
             let ensured = ensure_topics(&bootstrap, &plaintext, &probe, Duration::from_secs(5));
             let error = match block_on(ensured) {
                 // A node becomes leader shortly before it listens.
                 Ok(_) if self.all_listen() => return,
                 Ok(_) => "not all of its ports are open".to_owned(),
-                Err(error) => error.to_string(),
+                Err(error) => {
+                    // A topic that was placed on a node that has just died, and is not fenced yet,
+                    // never gets a leader.
+                    probe = new_probe();
+                    error.to_string()
+                }
             };
             let node = (1..=self.nodes.len()).find(|node| {
                 let node = self.nodes[node - 1].as_ref();
