@@ -52,7 +52,7 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// inbox is full, drop the sender. An answer after [`ANSWER_WAIT`] is ignored.
 pub type AskShard = Arc<dyn Fn(ShardId, oneshot::Sender<ShardReport>) + Send + Sync>;
 
-/// What a port answers, and to whom.
+/// The requests that a port answers, and the rights they need.
 #[derive(Clone, Debug)]
 pub enum AdminAccess {
     /// The health port: probes without details, to anyone.
@@ -68,7 +68,7 @@ pub enum AdminAccess {
 pub struct AdminSettings {
     /// The address to listen on. Port 0 takes a free port.
     pub listen: SocketAddr,
-    /// What the port answers, and to whom.
+    /// The requests that the port answers, and the rights they need.
     pub access: AdminAccess,
     /// Number of shards of the process.
     pub shards: u16,
